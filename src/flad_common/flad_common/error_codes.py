@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers of the failures that cross a process: one table, numbers are never reused.
+
+``docs/errors.md`` is made from this table by ``./flad check --fix``; a test keeps both equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorCode:
+    """One kind of failure: what it means and what to do."""
+
+    number: int
+    name: str
+    meaning: str
+    help: str
+
+
+class FladError(Exception):
+    """A failure with a number, for whoever reads the log of another process.
+
+    Args:
+        code: the kind of failure.
+        detail: what was wrong, what arrived, what is allowed.
+    """
+
+    def __init__(self, code: ErrorCode, detail: str) -> None:
+        super().__init__(f"FLAD-{code.number} {code.name}: {detail}. {code.help}")
+        self.code = code
+        self.detail = detail
+
+
+# 1xx: this machine and its set-up.
+TOOL_MISSING = ErrorCode(
+    number=101,
+    name="TOOL_MISSING",
+    meaning="A program that set-up needs is not on this machine.",
+    help="Install what `./flad doctor` names and run the command again.",
+)
+PACKAGES_FAILED = ErrorCode(
+    number=102,
+    name="PACKAGES_FAILED",
+    meaning="pip could not install a requirement set.",
+    help="Read pip's last lines above; check the network, then run `./flad setup` again.",
+)
+BUILD_FAILED = ErrorCode(
+    number=103,
+    name="BUILD_FAILED",
+    meaning="colcon could not build the message packages.",
+    help="Read build/log/latest_build; `./flad doctor` names a missing compiler or cmake.",
+)
+TOWNS_FAILED = ErrorCode(
+    number=104,
+    name="TOWNS_FAILED",
+    meaning="The towns that ship with the project could not be made.",
+    help="Run `./flad doctor`; SUMO's netgenerate and netconvert come with the sim requirements.",
+)
+DISK_FULL = ErrorCode(
+    number=105,
+    name="DISK_FULL",
+    meaning="A file could not be written because the disk is full.",
+    help="Free some space and run the same command again: what was complete before is kept.",
+)
+
+# 2xx: the world and the connection to it.
+PORT_IN_USE = ErrorCode(
+    number=201,
+    name="PORT_IN_USE",
+    meaning="Another program listens on the port that the world needs.",
+    help="Give another --port, or end the program that holds it.",
+)
+WORLD_UNREACHABLE = ErrorCode(
+    number=202,
+    name="WORLD_UNREACHABLE",
+    meaning="No CARLA-compatible server answers at the given address.",
+    help="Check --host and --port and that the server runs; leave both out to start one here.",
+)
+WORLD_DIED = ErrorCode(
+    number=203,
+    name="WORLD_DIED",
+    meaning="The server process ended while it was needed.",
+    help="Read its log in the run's folder (runs/NAME/logs).",
+)
+SENSOR_TIMEOUT = ErrorCode(
+    number=204,
+    name="SENSOR_TIMEOUT",
+    meaning="A sensor that was due did not deliver before its deadline.",
+    help="The message names the sensor; a slow machine may need a longer timeout_s.",
+)
+MAP_UNUSABLE = ErrorCode(
+    number=205,
+    name="MAP_UNUSABLE",
+    meaning="A map is missing, broken, or has no lane to drive on.",
+    help="Check the path; `./flad sim --help` names the maps that ship with the project.",
+)
+
+# 3xx: driving.
+CONTROL_TIMEOUT = ErrorCode(
+    number=301,
+    name="CONTROL_TIMEOUT",
+    meaning="A vehicle's planner gave no control for a tick in lockstep.",
+    help="The message names the vehicle; read its planner's log in the run's folder.",
+)
+NODE_DIED = ErrorCode(
+    number=302,
+    name="NODE_DIED",
+    meaning="A node's process ended while the run needed it.",
+    help="Read its log in the run's folder (runs/NAME/logs).",
+)
+
+# 4xx: evaluation.
+ROUTE_FILE_UNUSABLE = ErrorCode(
+    number=401,
+    name="ROUTE_FILE_UNUSABLE",
+    meaning="A route file is missing, is not leaderboard XML, or names an unknown town.",
+    help="Compare with the files in config/routes.",
+)
+ROUTE_UNPLANNABLE = ErrorCode(
+    number=402,
+    name="ROUTE_UNPLANNABLE",
+    meaning="No road leads from one point of a route to the next.",
+    help="The message names both points; move them onto driving lanes that are connected.",
+)
+RESULTS_MISMATCH = ErrorCode(
+    number=403,
+    name="RESULTS_MISMATCH",
+    meaning="A results file to be resumed belongs to another configuration.",
+    help="Give another --json, or delete the old file if it is no longer wanted.",
+)
+
+# 5xx: recording.
+RECORDING_DAMAGED = ErrorCode(
+    number=501,
+    name="RECORDING_DAMAGED",
+    meaning="A recording's files do not match its own index.",
+    help="The message names the frame; delete that clip's folder and record it again.",
+)
+
+ERROR_CODES: tuple[ErrorCode, ...] = tuple(
+    value for value in list(globals().values()) if isinstance(value, ErrorCode)
+)
+
+
+def errors_page() -> str:
+    """The help page of every code, as Markdown."""
+    lines = [
+        "# Errors",
+        "",
+        "<!-- Made by `./flad check --fix` from flad_common/error_codes.py; do not edit. -->",
+        "",
+        "Failures that cross a process carry a number. Numbers are never reused.",
+    ]
+    for code in ERROR_CODES:
+        lines += [
+            "",
+            f"## FLAD-{code.number} {code.name}",
+            "",
+            code.meaning,
+            "",
+            f"**What to do.** {code.help}",
+        ]
+    return "\n".join(lines) + "\n"
