@@ -15,6 +15,6 @@ setup(
     install_requires=["setuptools"],
     zip_safe=True,
     license="Apache-2.0",
-    description="Waypoints in, steering, throttle and brake out: FLAD's controllers and planner node.",
+    description="Waypoints in, steering, throttle and brake out: controllers and planner node.",
     entry_points={"console_scripts": ["planner = flad_planner.planner_node:main"]},
 )
