@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the vehicle does now: follow the plan, wait, brake, or obey a person.
+
+The node beside it (``planner_node.py``) brings plans and odometry and takes controls away.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+from flad_common.config import knob, section
+from flad_planner.control import FULL_BRAKE, Control, control_complaint
+from flad_planner.geometry import Point, Pose2, PoseHistory
+from flad_planner.lmdrive_law import LmdriveLaw, LmdriveLawConfig, desired_speed_mps
+from flad_planner.manual import ManualConfig, ManualOverride
+from flad_planner.plan import AnchoredPlan, Plan, PlanLimits, RawPlan, complaint
+from flad_planner.stop import Stop, StopConfig
+
+
+class PlannerState(IntEnum):
+    """What the planner is doing, with the numbers of ``flad_msgs/PlannerStatus``."""
+
+    FOLLOWING = 0
+    STARTING = 1
+    STALE = 2
+    STOPPED = 3
+    REFUSED = 4
+    MANUAL = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannerConfig:
+    """The planner's knobs, by part."""
+
+    control_period_s: float = knob(
+        0.1, unit="s", doc="The control law is stepped this often and its answer held between."
+    )
+    history_s: float = knob(3.0, unit="s", doc="How long past poses are kept for late plans.")
+    limits: PlanLimits = section(PlanLimits, doc="What a plan may ask for.")
+    law: LmdriveLawConfig = section(LmdriveLawConfig, doc="LMDrive's control law.")
+    stop: StopConfig = section(StopConfig, doc="Braking without a plan.")
+    manual: ManualConfig = section(ManualConfig, doc="Manual override.")
+
+    def __post_init__(self) -> None:
+        if not self.control_period_s > 0.0:
+            raise ValueError(f"control_period_s must be positive, got {self.control_period_s}")
+        if self.history_s < self.limits.stale_after_s:
+            raise ValueError(
+                f"history_s ({self.history_s}) must cover limits.stale_after_s "
+                f"({self.limits.stale_after_s}), or late plans cannot be placed"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Ego:
+    """The vehicle as odometry has it."""
+
+    stamp_ns: int
+    pose: Pose2
+    speed_mps: float
+
+    def is_finite(self) -> bool:
+        """Whether this can be reckoned with."""
+        values = (self.pose.x_m, self.pose.y_m, self.pose.yaw_rad, self.speed_mps)
+        return all(math.isfinite(v) for v in values)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A control and why it is what it is; ``plan_age_s`` is negative without a plan."""
+
+    control: Control
+    state: PlannerState
+    plan_age_s: float
+    desired_speed_mps: float
+    reason: str
+
+
+class Planner:
+    """Plans and odometry in, one decision per odometry out. Single-threaded; reads no clock.
+
+    Per step: :meth:`observe` the odometry, :meth:`receive` what plans there are, :meth:`decide`.
+    """
+
+    def __init__(self, config: PlannerConfig) -> None:
+        self._config = config
+        self._law = LmdriveLaw(config.law)
+        self.manual = ManualOverride(config.manual)
+        self._history = PoseHistory(config.history_s)
+        self.num_refused = 0
+        self.num_late = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._law.reset()
+        self._active: AnchoredPlan | None = None
+        self._early: Plan | None = None  # came before the odometry of its stamp
+        self._refusal = ""
+        self._stop: Stop | None = None
+        self._ego: Ego | None = None
+        self._dt_s = 0.0
+        self._held = FULL_BRAKE
+        self._law_ns: int | None = None
+
+    @property
+    def active_plan(self) -> AnchoredPlan | None:
+        """The plan that is followed, or the last one that was."""
+        return self._active
+
+    def observe(self, ego: Ego) -> None:
+        """Take odometry. A stamp that goes back means a new world: everything is forgotten."""
+        if self._ego is not None:
+            if ego.stamp_ns <= self._ego.stamp_ns:
+                self._forget()
+            else:
+                self._dt_s = (ego.stamp_ns - self._ego.stamp_ns) * 1e-9
+        self._ego = ego
+        if not ego.is_finite():
+            return
+        self._history.add(ego.stamp_ns, ego.pose)
+        if self._early is not None and self._early.stamp_ns <= ego.stamp_ns:
+            plan, self._early = self._early, None
+            self._anchor(plan)
+
+    def receive(self, plan: RawPlan) -> str | None:
+        """Take a plan; returns why it was not taken, None if it will be followed."""
+        limits = self._config.limits
+        if (reason := complaint(plan, limits)) is not None:
+            return self._refuse(plan.stamp_ns, plan.source, reason)
+        newest_ns = self._history.newest_ns
+        lead_s = 0.0 if newest_ns is None else (plan.stamp_ns - newest_ns) * 1e-9
+        if lead_s > limits.max_future_s:
+            reason = f"its stamp is {lead_s:.2f} s ahead of the odometry"
+            return self._refuse(plan.stamp_ns, plan.source, reason)
+        if -lead_s > limits.stale_after_s + 1e-6:
+            self.num_late += 1
+            return f"it is {-lead_s:.2f} s old on arrival"
+        if self._active is not None and plan.stamp_ns < self._active.plan.stamp_ns:
+            self.num_late += 1
+            return "it is older than the one that is followed"
+        checked = plan.checked()
+        if newest_ns is None or plan.stamp_ns > newest_ns:
+            self._early = checked
+            return None
+        return self._anchor(checked)
+
+    def decide(self, clock_s: float) -> Decision:
+        """The decision for the last odometry.
+
+        Args:
+            clock_s: the clock of the manual watchdog: steady in real time, simulated in lockstep.
+
+        Raises:
+            RuntimeError: if nothing was observed yet.
+        """
+        if self._ego is None:
+            raise RuntimeError("decide() needs odometry: call observe() first")
+        ego = self._ego
+        if not ego.is_finite():
+            return self._decision(FULL_BRAKE, PlannerState.STOPPED, "odometry is not finite")
+        if self.manual.active:
+            self._law.reset()
+            self._law_ns, self._stop = None, None
+            reason = self.manual.silence(clock_s) or ""
+            return self._decision(self.manual.control(clock_s), PlannerState.MANUAL, reason)
+        if self._active is None:
+            state = PlannerState.REFUSED if self._refusal else PlannerState.STARTING
+            return self._decision(FULL_BRAKE, state, self._refusal or "no plan has arrived yet")
+        age_s = self._active.age_s(ego.stamp_ns)
+        if age_s > self._config.limits.stale_after_s + 1e-6:
+            return self._brake(self._active, ego, age_s)
+        self._stop = None
+        control = self._follow(self._active, ego, age_s)
+        state = PlannerState.REFUSED if self._refusal else PlannerState.FOLLOWING
+        return self._decision(control, state, self._refusal)
+
+    def _anchor(self, plan: Plan) -> str | None:
+        pose = self._history.at(plan.stamp_ns)
+        if pose is None:
+            return self._refuse(plan.stamp_ns, plan.source, "there is no odometry of its stamp")
+        self._active = AnchoredPlan(plan, pose)
+        self._refusal = ""
+        return None
+
+    def _refuse(self, stamp_ns: int, source: str, reason: str) -> str:
+        self.num_refused += 1
+        self._refusal = f"plan of {stamp_ns * 1e-9:.2f} s from {source!r}: {reason}"
+        return reason
+
+    def _follow(self, active: AnchoredPlan, ego: Ego, age_s: float) -> Control:
+        """LMDrive's law on the points of 0.5 s and 1 s from now, at its own rate."""
+        period_ns = round(self._config.control_period_s * 1e9)
+        if self._law_ns is None or ego.stamp_ns - self._law_ns > period_ns - 1_000_000:
+            near, far = _targets(active, ego.pose, age_s)
+            self._held = self._law.step(near, far, ego.speed_mps)
+            self._law_ns = ego.stamp_ns
+        return self._held
+
+    def _brake(self, active: AnchoredPlan, ego: Ego, age_s: float) -> Decision:
+        """Along the old path, to a stop, and hold."""
+        if self._stop is None:
+            self._stop = Stop(self._config.stop, ego.speed_mps)
+            self._law.reset()
+            self._law_ns = None
+        brake = self._stop.step(ego.speed_mps, self._dt_s)
+        standing = ego.speed_mps < self._config.stop.standing_mps
+        here = (ego.pose.x_m, ego.pose.y_m)
+        aim = ego.pose.to_local(active.ahead(here, max(3.0, 0.75 * ego.speed_mps)))
+        steer = 0.0 if standing else self._law.steer_towards(aim, ego.speed_mps)
+        state = PlannerState.STOPPED if standing else PlannerState.STALE
+        reason = f"the newest plan is {age_s:.2f} s old"
+        if self._refusal:
+            reason = f"{reason}; {self._refusal}"
+        return self._decision(Control(steer=steer, brake=brake), state, reason)
+
+    def _decision(self, control: Control, state: PlannerState, reason: str) -> Decision:
+        age_s, desired_mps = -1.0, 0.0
+        if self._active is not None and self._ego is not None:
+            age_s = self._active.age_s(self._ego.stamp_ns)
+            if self._ego.is_finite():
+                desired_mps = desired_speed_mps(*_targets(self._active, self._ego.pose, age_s))
+        wrong = control_complaint(control.throttle, control.steer, control.brake)
+        if wrong is not None:
+            return Decision(FULL_BRAKE, PlannerState.STOPPED, age_s, desired_mps, wrong)
+        return Decision(control, state, age_s, desired_mps, reason)
+
+
+def _targets(active: AnchoredPlan, pose: Pose2, age_s: float) -> tuple[Point, Point]:
+    return (pose.to_local(active.at(age_s + 0.5)), pose.to_local(active.at(age_s + 1.0)))
