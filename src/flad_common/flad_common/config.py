@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,7 +35,7 @@ def knob(default: Any = MISSING, *, unit: str, doc: str) -> Any:
     return field(default=default, metadata={"unit": unit, "doc": doc})
 
 
-def section(cls: type[Any], *, doc: str) -> Any:
+def section(cls: Callable[[], Any], *, doc: str) -> Any:
     """Declare one nested config; its default is ``cls()``, which must need no arguments."""
     return field(default_factory=cls, metadata={"unit": "", "doc": doc})
 
