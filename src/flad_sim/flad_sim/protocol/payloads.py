@@ -140,7 +140,9 @@ def pack_obstacle(actor: list[Any], other: list[Any], distance_m: float) -> byte
 
 def _sweep(angle_rad: float, counts: Sequence[int], num_points: int, data: bytes) -> bytes:
     if sum(counts) != num_points:
-        raise ValueError(f"the channels' counts sum to {sum(counts)}, there are {num_points} points")
+        raise ValueError(
+            f"the channels' counts sum to {sum(counts)}, there are {num_points} points"
+        )
     header = _LIDAR.pack(angle_rad, len(counts)) + struct.pack(f"<{len(counts)}I", *counts)
     return _sized(header + data, _LIDAR.size + 4 * len(counts) + len(data))
 

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A request in, the bytes of its reply out; nothing a client sends gets past here as an error."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+
+from flad_sim.errors import SimError
+from flad_sim.protocol.framing import (
+    VOID_RESULT,
+    Request,
+    pack_protocol_error,
+    pack_reply,
+    value_error,
+    value_result,
+    void_error,
+)
+from flad_sim.rpc import actors, episode, vehicles
+from flad_sim.rpc.api import Api, Handler, Shape
+
+_LOG = logging.getLogger(__name__)
+
+HANDLERS: dict[str, Handler] = {
+    **episode.HANDLERS,
+    **actors.HANDLERS,
+    **vehicles.HANDLERS,
+}
+
+
+class Dispatcher:
+    """Answers requests; says each kind of complaint once."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._said: set[str] = set()
+        self._arities = {name: _arity(handler) for name, handler in HANDLERS.items()}
+
+    def answer(self, request: Request) -> bytes:
+        """Run the call and pack its reply."""
+        handler = HANDLERS.get(request.method)
+        low, high = self._arities.get(request.method, (1, 0))
+        if handler is None or not low <= len(request.args) <= high:
+            text = (
+                f"rpclib: server could not find function '{request.method:.80}' "
+                f"with argument count {len(request.args) + 1}."
+            )
+            self._say_once(f"not served: {request.method:.80} ({len(request.args)} arguments)")
+            return pack_protocol_error(request.msgid, text)
+        try:
+            result = handler.run(self._api, *request.args)
+        except SimError as error:
+            return self._refuse(request, handler, str(error))
+        except Exception as error:  # the boundary: one bad call must not end the world
+            _LOG.exception("%s failed", request.method)
+            return self._refuse(request, handler, f"internal error: {error!r}")
+        match handler.shape:
+            case Shape.VOID:
+                result = VOID_RESULT
+            case Shape.VALUE:
+                result = value_result(result)
+        return pack_reply(request.msgid, result)
+
+    def _refuse(self, request: Request, handler: Handler, text: str) -> bytes:
+        self._say_once(f"refused: {request.method}: {text}")
+        match handler.shape:
+            case Shape.VOID:
+                return pack_reply(request.msgid, void_error(text))
+            case Shape.VALUE:
+                return pack_reply(request.msgid, value_error(text))
+        return pack_protocol_error(request.msgid, text)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said and len(self._said) < 1000:
+            self._said.add(text)
+            _LOG.warning("%s", text)
+
+
+def _arity(handler: Handler) -> tuple[int, int]:
+    low, high = 0, 0
+    for p in list(inspect.signature(handler.run).parameters.values())[1:]:
+        if p.kind is p.VAR_POSITIONAL:
+            high = 255
+        else:
+            low += p.default is p.empty
+            high += 1
+    return low, high

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The signals of a town as actors: lights, stop and yield signs, speed limits."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from flad_sim.actors import TrafficLight, TrafficSign
+from flad_sim.blueprints import BlueprintLibrary
+from flad_sim.registry import ActorRegistry
+from flad_sim.types import BoundingBox, LightState, LightStatus, Pose, Signal
+
+LIGHT_KIND = "1000001"
+_SIGNS = {"205": "traffic.yield", "206": "traffic.stop"}
+_SPEED_LIMIT_KIND = "274"
+
+
+def place_signals(
+    actors: ActorRegistry, library: BlueprintLibrary, signals: Iterable[Signal]
+) -> None:
+    """Add one actor for each signal whose kind CARLA knows."""
+    poles: dict[int, int] = defaultdict(int)
+    for signal in signals:
+        blueprint_id = _blueprint_id(signal)
+        if blueprint_id is None:
+            continue
+        common = {
+            "actor_id": actors.new_id(),
+            "blueprint": library[blueprint_id],
+            "attributes": {},
+            "box": trigger_in_own_frame(signal),
+            "pose": Pose(signal.transform),
+            "signal": signal,
+        }
+        if blueprint_id == "traffic.traffic_light":
+            status = LightStatus(signal.signal_id, LightState.RED)
+            light = TrafficLight(**common, status=status, pole_index=poles[signal.group])
+            poles[signal.group] += 1
+            actors.add(light)
+        else:
+            actors.add(TrafficSign(**common))
+
+
+def trigger_in_own_frame(signal: Signal) -> BoundingBox:
+    """The trigger box, given in the world, as seen from the signal's foot."""
+    center = signal.transform.to_local([signal.trigger.center])[0]
+    x, y, z = (float(v) for v in center)
+    return BoundingBox((x, y, z), signal.trigger.extent, signal.trigger.yaw - signal.transform.yaw)
+
+
+def _blueprint_id(signal: Signal) -> str | None:
+    if signal.kind == LIGHT_KIND:
+        return "traffic.traffic_light"
+    if signal.kind == _SPEED_LIMIT_KIND:
+        return f"traffic.speed_limit.{round(signal.value / 5.0) * 5}"
+    return _SIGNS.get(signal.kind)
