@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a hit looks like: materials, sun and lamps, sky, fog, wet ground. Compiled, no Python.
+
+One file, because numba inlines these small functions into each other. All colours are linear.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from flad_sim.scenery import materials as m
+from flad_sim.scenery.paint import LEVEL_OFFSETS, LEVEL_SIZES, NUM_LEVELS, TILE_M
+from flad_sim.sensors import frame as f
+from flad_sim.sensors.frame import Surfaces, Surroundings
+from flad_sim.sensors.jit import kernel
+
+_OFFSETS = np.array(LEVEL_OFFSETS, dtype=np.int64)
+_SIZES = np.array(LEVEL_SIZES, dtype=np.int64)
+Rgb = tuple[float, float, float]
+
+
+@kernel
+def lattice(x: int, y: int) -> float:
+    """A fixed pseudo-random number in [0, 1) for a pair of integers."""
+    h = np.uint32(x) * np.uint32(0x27D4EB2D) + np.uint32(y) * np.uint32(0x85EBCA6B)
+    h = np.uint32(h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
+    h = np.uint32(h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39)
+    return np.float32(np.uint32(h ^ (h >> np.uint32(15)))) * np.float32(2.3283064e-10)
+
+
+@kernel
+def value_noise(x: float, y: float) -> float:
+    """Smooth noise in [0, 1) with features of size 1."""
+    fx, fy = math.floor(x), math.floor(y)
+    i, j = int(fx), int(fy)
+    u, v = x - fx, y - fy
+    u, v = u * u * (3.0 - 2.0 * u), v * v * (3.0 - 2.0 * v)
+    low = lattice(i, j) * (1.0 - u) + lattice(i + 1, j) * u
+    high = lattice(i, j + 1) * (1.0 - u) + lattice(i + 1, j + 1) * u
+    return low * (1.0 - v) + high * v
+
+
+@kernel
+def clamp01(x: float) -> float:
+    """``x`` in [0, 1]."""
+    return min(max(x, 0.0), 1.0)
+
+
+@kernel
+def sky(light: np.ndarray, dx: float, dy: float, dz: float, detail: bool) -> Rgb:
+    """Radiance from direction ``d`` (unit); ``detail`` adds clouds, stars and the sun's disc."""
+    up = max(dz, 0.0)
+    k = (1.0 - up) * (1.0 - up)
+    k = k * k * (0.6 + 0.4 * k)
+    r = light[f.ZENITH_RGB] * (1.0 - k) + light[f.HORIZON_RGB] * k
+    g = light[f.ZENITH_RGB + 1] * (1.0 - k) + light[f.HORIZON_RGB + 1] * k
+    b = light[f.ZENITH_RGB + 2] * (1.0 - k) + light[f.HORIZON_RGB + 2] * k
+    toward = dx * light[f.SUN_DIR] + dy * light[f.SUN_DIR + 1] + dz * light[f.SUN_DIR + 2]
+    sr, sg, sb = light[f.SUN_RGB], light[f.SUN_RGB + 1], light[f.SUN_RGB + 2]
+    clouds = light[f.CLOUDS]
+    if toward > 0.0:
+        t2 = toward * toward
+        t8 = t2 * t2 * t2 * t2
+        halo = 0.02 * t8 + 0.25 * t8**16
+        r += sr * halo
+        g += sg * halo
+        b += sb * halo
+    if not detail:
+        return r, g, b
+    if dz > 0.02 and clouds > 0.01:
+        s = 1.6 / (dz + 0.08)
+        px, py = dx * s + 7.3 + 0.002 * light[f.TIME_S], dy * s - 2.1
+        n = 0.55 * value_noise(px, py) + 0.3 * value_noise(px * 2.3, py * 2.3)
+        n += 0.15 * value_noise(px * 5.1 + 3.0, py * 5.1)
+        cover = clamp01((n - 0.78 + 0.62 * clouds) * 4.0) * min(1.0, dz * 8.0)
+        dark = 1.0 - 0.45 * clamp01((n - 0.45) * 2.0) * clouds
+        white = 0.35 + 0.65 * (1.0 - clouds)
+        cr = (light[f.UP_RGB] * 0.9 + sr * 0.22 * white) * dark
+        cg = (light[f.UP_RGB + 1] * 0.9 + sg * 0.22 * white) * dark
+        cb = (light[f.UP_RGB + 2] * 0.9 + sb * 0.22 * white) * dark
+        r += (cr - r) * cover
+        g += (cg - g) * cover
+        b += (cb - b) * cover
+        sr, sg, sb = sr * (1.0 - cover), sg * (1.0 - cover), sb * (1.0 - cover)
+    if toward > light[f.DISC_COS]:
+        shine = 12.0 * (1.0 - 0.9 * clouds)
+        r += sr * shine
+        g += sg * shine
+        b += sb * shine
+    if light[f.NIGHT] > 0.5 and dz > 0.05 and clouds < 0.6:
+        s = 180.0 / (1.0 + dz)
+        n = lattice(math.floor(dx * s), math.floor(dy * s) + 977)
+        if n > 0.9965:
+            star = 0.06 * (n - 0.9965) / 0.0035
+            r, g, b = r + star, g + star, b + star
+    return r, g, b
+
+
+@kernel
+def paint_at(surfaces: Surfaces, x: float, y: float, footprint_m: float) -> tuple[float, float]:
+    """Coverage of (white, yellow) road paint around a point, filtered to ``footprint_m``."""
+    tx = (x - surfaces.paint_origin[0]) / TILE_M
+    ty = (y - surfaces.paint_origin[1]) / TILE_M
+    i, j = math.floor(tx), math.floor(ty)
+    if i < 0 or j < 0 or i >= surfaces.paint_index.shape[0] or j >= surfaces.paint_index.shape[1]:
+        return 0.0, 0.0
+    row = surfaces.paint_index[i, j]
+    if row < 0:
+        return 0.0, 0.0
+    level, texel = 0, TILE_M / _SIZES[0]
+    while level < NUM_LEVELS - 1 and footprint_m > 1.4 * texel:
+        level += 1
+        texel *= 2.0
+    n = _SIZES[level]
+    u, v = (tx - i) * n - 0.5, (ty - j) * n - 0.5
+    fu, fv = math.floor(u), math.floor(v)
+    wu, wv = u - fu, v - fv
+    u0, v0 = max(int(fu), 0), max(int(fv), 0)
+    u1, v1 = min(int(fu) + 1, n - 1), min(int(fv) + 1, n - 1)
+    base = _OFFSETS[level]
+    tile = surfaces.paint_tiles[row]
+    a, b = int(tile[base + u0 * n + v0]), int(tile[base + u1 * n + v0])
+    c, d = int(tile[base + u0 * n + v1]), int(tile[base + u1 * n + v1])
+    if a | b | c | d == 0:
+        return 0.0, 0.0
+    wa, wb = (1.0 - wu) * (1.0 - wv), wu * (1.0 - wv)
+    wc, wd = (1.0 - wu) * wv, wu * wv
+    white = (a >> 4) * wa + (b >> 4) * wb + (c >> 4) * wc + (d >> 4) * wd
+    yellow = (a & 15) * wa + (b & 15) * wb + (c & 15) * wc + (d & 15) * wd
+    return white / 15.0, yellow / 15.0
+
+
+@kernel
+def lamps_at(
+    around: Surroundings, x: float, y: float, z: float, nx: float, ny: float, nz: float
+) -> Rgb:
+    """Light that street lamps and head lights throw on a surface with normal ``n``."""
+    r, g, b = 0.0, 0.0, 0.0
+    i = math.floor((x - around.grid_origin[0]) / f.LIGHT_CELL_M)
+    j = math.floor((y - around.grid_origin[1]) / f.LIGHT_CELL_M)
+    if i < 0 or j < 0 or i >= around.lamp_grid.shape[0] or j >= around.lamp_grid.shape[1]:
+        return r, g, b
+    for k in range(f.CELL_SLOTS):
+        row = around.lamp_grid[i, j, k]
+        if row < 0:
+            break
+        lamp = around.lamps[row]
+        lx, ly, lz = lamp[0] - x, lamp[1] - y, lamp[2] - z
+        d2 = lx * lx + ly * ly + lz * lz + 0.05
+        inverse = 1.0 / math.sqrt(d2)
+        facing = (lx * nx + ly * ny + lz * nz) * inverse
+        if facing <= 0.0:
+            continue
+        along = -(lx * lamp[3] + ly * lamp[4] + lz * lamp[5]) * inverse
+        spot = clamp01((along - lamp[9]) / (1.0 - lamp[9]) * 2.0)
+        power = facing * spot * spot / d2
+        r += lamp[6] * power
+        g += lamp[7] * power
+        b += lamp[8] * power
+    return r, g, b
+
+
+@kernel
+def under_movers(around: Surroundings, foot: np.ndarray, x: float, y: float, z: float) -> float:
+    """How open the sky is for the ground at a point, between and beneath the movers."""
+    i = math.floor((x - around.grid_origin[0]) / f.LIGHT_CELL_M)
+    j = math.floor((y - around.grid_origin[1]) / f.LIGHT_CELL_M)
+    if i < 0 or j < 0 or i >= around.mover_grid.shape[0] or j >= around.mover_grid.shape[1]:
+        return 1.0
+    open_sky = 1.0
+    for k in range(f.CELL_SLOTS):
+        slot = around.mover_grid[i, j, k]
+        if slot < 0:
+            break
+        box = foot[slot]
+        if abs(z - box[2]) > 1.0:
+            continue
+        dx, dy = x - box[0], y - box[1]
+        u = abs(dx * box[3] + dy * box[4]) - box[5]
+        v = abs(dy * box[3] - dx * box[4]) - box[6]
+        gap = max(u, v)
+        if u > 0.0 and v > 0.0:
+            gap = math.sqrt(u * u + v * v)
+        open_sky *= 1.0 - 0.75 * clamp01(0.5 - gap * 0.9)
+    return open_sky
+
+
+@kernel
+def facade(
+    surfaces: Surfaces, row: int, x: float, y: float, z: float, footprint_m: float, night: float
+) -> tuple[float, float, float, float]:
+    """Of a wall: share of glass, share of frame, light from inside, darkness of the glass."""
+    wall = surfaces.facades[row]
+    u = ((x - wall[0]) * wall[2] + (y - wall[1]) * wall[3]) / wall[6]
+    v = (z - wall[4]) / wall[5]
+    if u < 0.0 or u >= wall[11] or v < 0.0 or v >= wall[10]:
+        return 0.0, 0.0, 0.0, 0.0
+    iu, iv = int(u), int(v)
+    fu, fv = abs(u - iu - 0.5), v - iv - 0.52
+    half_w, half_h = wall[7], wall[8]
+    if iv == 0:
+        style = lattice(int(wall[9]), 3)
+        if style < 0.45:  # shop windows
+            half_w, half_h, fv = 0.43, 0.40, fv + 0.06
+        elif lattice(int(wall[9]) + iu, 11) < 0.3:  # a door
+            half_w, half_h, fv = 0.5 * half_w + 0.08, 0.42, fv + 0.1
+    fv = abs(fv)
+    soft = 1.0 / max(footprint_m, 0.01)
+    inside_u, inside_v = (half_w - fu) * wall[6], (half_h - fv) * wall[5]
+    outer = clamp01((inside_u + 0.09) * soft + 0.5) * clamp01((inside_v + 0.09) * soft + 0.5)
+    glass = clamp01(inside_u * soft + 0.5) * clamp01(inside_v * soft + 0.5)
+    if footprint_m < 0.12:  # a mullion
+        glass *= clamp01((fu * wall[6] - 0.03) * soft + 0.5)
+    lit = 0.0
+    chance = lattice(int(wall[9]) * 31 + iu, iv * 7 + 1)
+    if chance < 0.38 * night:
+        lit = 0.35 + chance
+    return glass, outer - glass, lit, 0.5 + 0.5 * lattice(int(wall[9]) + iu * 3, iv)
+
+
+@kernel
+def fogged(around: Surroundings, distance_m: float, z0: float, z1: float) -> float:
+    """How much of the fog's colour stands before something at ``distance_m``."""
+    light = around.light
+    thick = light[f.FOG_DENSITY] * max(distance_m - light[f.FOG_START], 0.0)
+    height = 0.5 * (max(z0, 0.0) + min(max(z1, 0.0), 60.0))
+    thick *= math.exp(-light[f.FOG_FALLOFF] * height * 0.1)
+    return 1.0 - math.exp(-thick - distance_m * 0.00025)
+
+
+@kernel
+def display(around: Surroundings, channel: float) -> int:
+    """The 8-bit value of linear light: exposure, a filmic curve, gamma."""
+    c = max(channel * around.light[f.EXPOSURE], 0.0)
+    y = c * (2.51 * c + 0.03) / (c * (2.43 * c + 0.59) + 0.14)
+    return around.tone[int(min(y, 1.0) * 4095.0)]
+
+
+@kernel
+def surface(
+    surfaces: Surfaces,
+    around: Surroundings,
+    foot: np.ndarray,
+    triangle: int,
+    own: np.ndarray,
+    lights: int,
+    x: float,
+    y: float,
+    z: float,
+    nx: float,
+    ny: float,
+    nz: float,
+    dx: float,
+    dy: float,
+    dz: float,
+    distance_m: float,
+    footprint_m: float,
+    sun: float,
+) -> Rgb:
+    """Radiance of a hit at ``(x, y, z)`` seen along ``d``; ``sun`` is its share of direct light."""
+    light = around.light
+    kind = surfaces.material[triangle]
+    ar = surfaces.albedo[triangle, 0]
+    ag = surfaces.albedo[triangle, 1]
+    ab = surfaces.albedo[triangle, 2]
+    shine = 0.0  # share of mirrored sky at normal incidence
+    ground = False
+    er, eg, eb = 0.0, 0.0, 0.0
+    night = light[f.NIGHT]
+    view_cos = max(-(dx * nx + dy * ny + dz * nz), 0.001)
+
+    if kind == m.ASPHALT or kind == m.PAVEMENT or kind == m.GRASS:
+        ground = True
+        near = clamp01(1.5 - distance_m * 0.02)
+        patch = value_noise(x * 0.31, y * 0.31) - 0.5
+        if kind == m.GRASS:
+            patch = patch * 0.6 + 0.5 * (value_noise(x * 0.07 + 9.0, y * 0.07) - 0.5)
+            grain = (value_noise(x * 5.0, y * 5.0) - 0.5) * near
+            k = 1.0 + 0.5 * patch + 0.7 * grain
+            ar, ag, ab = ar * (k + 0.25 * patch), ag * k, ab * k
+        else:
+            grain = 0.0
+            if near > 0.0:
+                grain = (lattice(math.floor(x * 24.0), math.floor(y * 24.0)) - 0.5) * near
+            k = 1.0 + 0.22 * patch + 0.22 * grain * clamp01(0.3 / (footprint_m * 10.0))
+            if kind == m.PAVEMENT:
+                if near > 0.0:
+                    sx, sy = x * 1.25, y * 1.25
+                    joint = min(abs(sx - math.floor(sx) - 0.5), abs(sy - math.floor(sy) - 0.5))
+                    soft = max(footprint_m, 0.02)
+                    k *= 1.0 - 0.35 * near * clamp01((0.02 - joint * 0.8) / soft + 0.5) * min(
+                        1.0, 0.03 / soft
+                    )
+            else:
+                white, yellow = paint_at(surfaces, x, y, footprint_m)
+                paint = white + yellow
+                if paint > 0.0:
+                    worn = 0.92 - 0.25 * value_noise(x * 3.0, y * 3.0)
+                    bare = 1.0 - min(paint, 1.0) * worn
+                    ar = ar * k * bare + (0.78 * white + 0.75 * yellow) * worn
+                    ag = ag * k * bare + (0.78 * white + 0.50 * yellow) * worn
+                    ab = ab * k * bare + (0.76 * white + 0.05 * yellow) * worn
+                    k = 1.0
+            ar, ag, ab = ar * k, ag * k, ab * k
+    elif kind == m.FACADE:
+        glass, rim, lit, dark = facade(
+            surfaces, surfaces.aux[triangle], x, y, z, footprint_m, night
+        )
+        k = 0.94 + 0.12 * value_noise(x * 0.9 + y * 0.7, z * 0.9)
+        low = clamp01(1.0 - (z - surfaces.facades[surfaces.aux[triangle], 4]) * 0.8)
+        k *= 1.0 - 0.2 * low
+        wall = max(1.0 - glass - rim, 0.0)
+        ar = ar * k * wall + 0.62 * rim + 0.03 * dark * glass
+        ag = ag * k * wall + 0.60 * rim + 0.035 * dark * glass
+        ab = ab * k * wall + 0.56 * rim + 0.045 * dark * glass
+        shine = 0.16 * glass
+        er, eg, eb = 0.9 * lit * glass, 0.62 * lit * glass, 0.30 * lit * glass
+    elif kind == m.FOLIAGE:
+        near = clamp01(1.3 - distance_m * 0.012)
+        leaf = value_noise(x * 2.3 + z * 1.1, y * 2.3 - z * 1.7) - 0.5
+        fine = value_noise((x + z) * 7.0, (y - z) * 7.0) - 0.5
+        k = 1.0 + 0.7 * leaf + 0.9 * fine * near
+        ar, ag, ab = ar * (k + 0.1), ag * k, ab * (k - 0.1)
+        sun = 0.25 * sun + 0.75 * sun * clamp01(0.6 + 0.8 * leaf)
+    elif kind == m.GLASS:
+        shine = 0.10
+    elif kind == m.BODY:
+        ar, ag, ab = own[0], own[1], own[2]
+        shine = 0.045
+    elif kind == m.CLOTH:
+        ar, ag, ab = own[0], own[1], own[2]
+    elif kind == m.METAL:
+        shine = 0.12
+    elif kind == m.ROOF:
+        k = 0.85 + 0.3 * value_noise(x * 1.3, y * 1.3)
+        ar, ag, ab = ar * k, ag * k, ab * k
+    elif kind == m.SIGNAL_LAMP:
+        if around.lamp_on[surfaces.aux[triangle]] != 0:
+            er, eg, eb = 5.0 * ar + 0.02, 5.0 * ag + 0.02, 5.0 * ab + 0.02
+        else:
+            er, eg, eb = 0.0, 0.0, 0.0
+            ar, ag, ab = 0.10 * ar, 0.10 * ag, 0.10 * ab
+        if night > 0.0:
+            er, eg, eb = (
+                er * (1.0 - 0.6 * night),
+                eg * (1.0 - 0.6 * night),
+                eb * (1.0 - 0.6 * night),
+            )
+    elif kind == m.HEAD_LAMP:
+        shine = 0.1
+        if lights & 7:
+            er, eg, eb = 3.0, 2.9, 2.6
+    elif kind == m.BRAKE_LAMP:
+        if lights & 8:
+            er, eg, eb = 3.2, 0.10, 0.06
+        elif lights & 3:
+            er, eg, eb = 0.7, 0.02, 0.015
+    elif kind == m.BLINKER_LEFT or kind == m.BLINKER_RIGHT:
+        wanted = 32 if kind == m.BLINKER_LEFT else 16
+        if lights & wanted and light[f.TIME_S] - math.floor(light[f.TIME_S]) < 0.5:
+            er, eg, eb = 3.0, 1.1, 0.05
+    elif kind == m.REVERSE_LAMP:
+        if lights & 64:
+            er, eg, eb = 2.0, 2.0, 1.9
+    elif kind == m.STREET_LAMP:
+        er, eg, eb = 4.0 * night, 3.2 * night, 1.9 * night
+    elif kind == m.SIGN:
+        er, eg, eb = 0.10 * ar * night, 0.10 * ag * night, 0.10 * ab * night
+
+    wet = light[f.WETNESS]
+    if wet > 0.0 and nz > 0.7 and kind != m.FOLIAGE:
+        soak = 1.0 - 0.5 * wet
+        ar, ag, ab = ar * soak, ag * soak, ab * soak
+        shine = max(shine, 0.02 * wet)
+        if ground and kind != m.GRASS and light[f.PUDDLES] > 0.0:
+            level = value_noise(x * 0.4 + 5.0, y * 0.4) * 0.7 + 0.3 * value_noise(x * 1.7, y * 1.7)
+            pool = clamp01((level - 1.0 + 0.75 * light[f.PUDDLES]) * 6.0)
+            shine = max(shine, 0.03 + 0.22 * pool)
+            ar, ag, ab = ar * (1.0 - 0.6 * pool), ag * (1.0 - 0.6 * pool), ab * (1.0 - 0.6 * pool)
+
+    up = 0.5 + 0.5 * nz
+    open_sky = 1.0
+    if ground and distance_m < 80.0:
+        open_sky = under_movers(around, foot, x, y, z)
+    ir = (light[f.UP_RGB] * up + light[f.DOWN_RGB] * (1.0 - up)) * open_sky
+    ig = (light[f.UP_RGB + 1] * up + light[f.DOWN_RGB + 1] * (1.0 - up)) * open_sky
+    ib = (light[f.UP_RGB + 2] * up + light[f.DOWN_RGB + 2] * (1.0 - up)) * open_sky
+    ir += light[f.SUN_RGB] * sun
+    ig += light[f.SUN_RGB + 1] * sun
+    ib += light[f.SUN_RGB + 2] * sun
+    if night > 0.0:
+        lr, lg, lb = lamps_at(around, x, y, z, nx, ny, nz)
+        ir, ig, ib = (
+            ir + lr * night * open_sky,
+            ig + lg * night * open_sky,
+            ib + lb * night * open_sky,
+        )
+    r, g, b = ar * ir + er, ag * ig + eg, ab * ib + eb
+
+    if shine > 0.0:
+        rim = 1.0 - view_cos
+        rim = rim * rim * rim * rim * rim
+        amount = shine + (1.0 - shine) * rim * min(1.0, 6.0 * shine)
+        bend = 2.0 * view_cos
+        mx, my, mz = dx + bend * nx, dy + bend * ny, dz + bend * nz
+        sr, sg, sb = sky(light, mx, my, abs(mz), False)
+        if not ground and mz < 0.25:  # the street and the houses opposite, not the sky
+            k = clamp01(0.7 - mz * 2.0)
+            sr += (0.35 * light[f.UP_RGB] - sr) * k
+            sg += (0.35 * light[f.UP_RGB + 1] - sg) * k
+            sb += (0.35 * light[f.UP_RGB + 2] - sb) * k
+        sr, sg, sb = sr * open_sky, sg * open_sky, sb * open_sky
+        r, g, b = r + (sr - r) * amount, g + (sg - g) * amount, b + (sb - b) * amount
+    return r, g, b
