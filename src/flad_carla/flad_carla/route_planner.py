@@ -171,9 +171,7 @@ class RoutePlanner:
                 return [start.lane, *min(tails)[1]]
         else:
             try:
-                return list(
-                    nx.astar_path(graph, start.lane, end.lane, straight_line, "length")
-                )
+                return list(nx.astar_path(graph, start.lane, end.lane, straight_line, "length"))
             except nx.NetworkXNoPath:
                 pass
         raise RouteError(
@@ -358,5 +356,7 @@ def _wrap(degrees: float) -> float:
 
 
 def _allows(allowed: carla.LaneChange, change: RoadOption) -> bool:
-    side = carla.LaneChange.Left if change == RoadOption.CHANGE_LANE_LEFT else carla.LaneChange.Right
+    side = (
+        carla.LaneChange.Left if change == RoadOption.CHANGE_LANE_LEFT else carla.LaneChange.Right
+    )
     return allowed in (side, carla.LaneChange.Both)

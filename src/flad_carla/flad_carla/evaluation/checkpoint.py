@@ -76,7 +76,9 @@ class Checkpoint:
         if changed:
             raise CheckpointError(
                 f"{self._path} was made with another {', '.join(changed)}: "
-                + "; ".join(f"{k} {config.get(k)!r} then, {self._config.get(k)!r} now" for k in changed)
+                + "; ".join(
+                    f"{k} {config.get(k)!r} then, {self._config.get(k)!r} now" for k in changed
+                )
                 + "; run without --resume to start over"
             )
         while records and "crashed" in records[-1]["status"]:

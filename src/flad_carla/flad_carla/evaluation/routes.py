@@ -99,9 +99,7 @@ class RouteConfig:
                 span = max(b.route_percentage - a.route_percentage, 1e-9)
                 t = (percentage - a.route_percentage) / span
                 keys = a.values.keys() | b.values.keys()
-                return {
-                    k: (1 - t) * a.values.get(k, 0.0) + t * b.values.get(k, 0.0) for k in keys
-                }
+                return {k: (1 - t) * a.values.get(k, 0.0) + t * b.values.get(k, 0.0) for k in keys}
         return dict(points[-1].values)
 
 

@@ -150,7 +150,9 @@ def global_record(records: Sequence[Json], num_asked: int, protocol: Protocol) -
     per_km = {k: n / max(driven_km, 0.001) for k, n in counts.items() if k in protocol.infractions}
     per_km["outside_route_lanes"] = outside_km / max(driven_km, 0.001)
     if protocol.version == 2:
-        means, spread, per_km = ({k: round(v, 6) for k, v in d.items()} for d in (means, spread, per_km))
+        means, spread, per_km = (
+            {k: round(v, 6) for k, v in d.items()} for d in (means, spread, per_km)
+        )
     failed = [r for r in records if r["status"].startswith("Failed")]
     complete = len(records) == num_asked
     result: Json = {

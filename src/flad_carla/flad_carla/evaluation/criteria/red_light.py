@@ -55,9 +55,7 @@ class RedLight(Criterion):
         half = self._scale * line.width
         across = math.radians(line.yaw + 90.0)
         dx, dy = half * math.cos(across), half * math.sin(across)
-        return _segments_cross(
-            close, far, (line.x + dx, line.y + dy), (line.x - dx, line.y - dy)
-        )
+        return _segments_cross(close, far, (line.x + dx, line.y + dy), (line.x - dx, line.y - dy))
 
 
 def _is_near(light: LightView, now: Situation) -> bool:

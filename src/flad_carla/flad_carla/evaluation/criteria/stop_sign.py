@@ -88,9 +88,7 @@ class StopSign(Criterion):
         if self._version == 1:
             return box
         ex, ey, ez = box.extent
-        return BoxView(
-            center=box.center, extent=(_GROW_LB2 * ex, _GROW_LB2 * ey, ez), yaw=box.yaw
-        )
+        return BoxView(center=box.center, extent=(_GROW_LB2 * ex, _GROW_LB2 * ey, ez), yaw=box.yaw)
 
     def _drives_along(self, now: Situation) -> bool:
         at = now.ego.pose
