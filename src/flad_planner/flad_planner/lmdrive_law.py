@@ -12,20 +12,30 @@ from flad_planner.geometry import Point
 from flad_planner.pid import WindowPid, WindowPidConfig
 
 
-def _turn_pid() -> WindowPidConfig:
-    return WindowPidConfig(kp=1.25, ki=0.75, kd=0.3, window=40)
+@dataclass(frozen=True, kw_only=True)
+class TurnPidConfig(WindowPidConfig):
+    """Steering; its error is the angle to the aim, 1 is a right angle."""
+
+    kp: float = knob(1.25, unit="1", doc="Steering per error.")
+    ki: float = knob(0.75, unit="1", doc="Steering per mean error of the window.")
+    kd: float = knob(0.3, unit="1", doc="Steering per error gained since the last call.")
 
 
-def _speed_pid() -> WindowPidConfig:
-    return WindowPidConfig(kp=5.0, ki=0.5, kd=1.0, window=40)
+@dataclass(frozen=True, kw_only=True)
+class SpeedPidConfig(WindowPidConfig):
+    """Throttle; its error is the speed that is lacking."""
+
+    kp: float = knob(5.0, unit="s/m", doc="Throttle per error.")
+    ki: float = knob(0.5, unit="s/m", doc="Throttle per mean error of the window.")
+    kd: float = knob(1.0, unit="s/m", doc="Throttle per error gained since the last call.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LmdriveLawConfig:
     """Every number of the law; the defaults are LMDrive's (``lmdriver_config.py``)."""
 
-    turn: WindowPidConfig = section(_turn_pid, doc="Steering, called at 10 Hz.")
-    speed: WindowPidConfig = section(_speed_pid, doc="Throttle, called at 10 Hz.")
+    turn: TurnPidConfig = section(TurnPidConfig, doc="Steering, called at 10 Hz.")
+    speed: SpeedPidConfig = section(SpeedPidConfig, doc="Throttle, called at 10 Hz.")
     clip_delta_mps: float = knob(0.35, unit="m/s", doc="Most speed error the throttle PID sees.")
     max_throttle: float = knob(0.75, unit="1", doc="Most throttle.")
     steer_share: float = knob(0.8, unit="1", doc="Share of the steering PID's output that is used.")

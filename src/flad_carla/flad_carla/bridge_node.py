@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bridge: publishes what a tick brought with ros-bridge's names, and collects the controls.
+
+The process that holds the session calls :meth:`BridgeNode.publish` and then
+:meth:`BridgeNode.wait_for_control` (lockstep) or :meth:`BridgeNode.newest_control` (realtime). The
+loop that does so standing alone is :mod:`flad_carla.bridge_loop`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import carla
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock as ClockMsg
+from tf2_msgs.msg import TFMessage
+
+from flad_carla.control_inbox import ControlInbox, StampedControl
+from flad_carla.ros import messages
+from flad_carla.ros.ego_topics import EgoTopics
+from flad_carla.session import CarlaSession, Tick
+from flad_carla.session_errors import SessionError
+from flad_common.config import knob
+from flad_common.ros.qos import CLOCK, TF, TF_STATIC
+
+
+class ControlTimeout(SessionError):  # noqa: N818 - says more than an Error suffix
+    """Somebody did not answer a step in time; ``missing`` names the vehicles."""
+
+    def __init__(self, text: str, missing: tuple[str, ...]) -> None:
+        super().__init__(text)
+        self.missing = missing
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgeConfig:
+    """How the bridge works in time."""
+
+    mode: Literal["lockstep", "realtime"] = knob(
+        "lockstep",
+        unit="",
+        doc="lockstep: every step waits for its controls; realtime: paced to the wall clock.",
+    )
+    control_deadline_s: float = knob(
+        10.0, unit="s", doc="In lockstep, longest wait (wall time) for the controls of a step."
+    )
+    control_watchdog_s: float = knob(
+        0.5, unit="s", doc="Silence after which the bridge brakes (realtime and manual override)."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("control_deadline_s", "control_watchdog_s"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+class BridgeNode(Node):
+    """Publishes ticks and collects controls. Single-threaded: callbacks run while it waits."""
+
+    def __init__(self, session: CarlaSession, config: BridgeConfig, **kwargs: Any) -> None:
+        super().__init__("bridge", **kwargs)
+        self._session = session
+        self._config = config
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self)
+        self._clock_pub = self.create_publisher(ClockMsg, "/clock", CLOCK)
+        self._tf_pub = self.create_publisher(TFMessage, "/tf", TF)
+        self._static_tf_pub = self.create_publisher(TFMessage, "/tf_static", TF_STATIC)
+        self._topics: dict[str, EgoTopics] = {}
+        self._inboxes: dict[str, ControlInbox] = {}
+        self._step_ns = 0
+
+    def close(self) -> None:
+        """Take the topics away and leave the executor."""
+        for role in list(self._topics):
+            self._remove(role)
+        self._executor.remove_node(self)
+        self._executor.shutdown(timeout_sec=1.0)
+        self.destroy_node()
+
+    def publish(self, tick: Tick) -> None:
+        """Publish everything that this step brought, the clock first and odometry last."""
+        self._step_ns = tick.stamp_ns
+        self._follow_egos()
+        self._clock_pub.publish(ClockMsg(clock=messages.time_msg(tick.stamp_ns)))
+        transforms = [topics.publish(tick) for topics in self._topics.values()]
+        self._tf_pub.publish(TFMessage(transforms=[t for t in transforms if t is not None]))
+
+    def wait_for_control(
+        self, tick: Tick, deadline_s: float | None = None
+    ) -> dict[str, carla.VehicleControl]:
+        """The controls that answer this step, by role; autopilot and Ackermann are left out.
+
+        Raises:
+            ControlTimeout: naming who did not answer, and what is known of them.
+        """
+        limit_s = self._config.control_deadline_s if deadline_s is None else deadline_s
+        end_s = time.monotonic() + limit_s
+        while True:
+            answers = {role: self._answer(role, tick.stamp_ns) for role in self._waited()}
+            missing = tuple(role for role, answer in answers.items() if answer is None)
+            if not missing:
+                return {r: _carla_control(a) for r, a in answers.items() if a is not None}
+            left_s = end_s - time.monotonic()
+            if left_s <= 0.0:
+                raise ControlTimeout(self._who_is_missing(tick, limit_s, missing), missing)
+            self._executor.spin_once(timeout_sec=min(left_s, 0.5))
+
+    def newest_control(self, tick: Tick) -> dict[str, carla.VehicleControl]:
+        """The newest control of each vehicle, the brake where it is too old."""
+        clock_s = time.monotonic()
+        return {
+            role: _carla_control(self._inboxes[role].newest(tick.stamp_ns, clock_s))
+            for role in self._waited()
+        }
+
+    def spin_for(self, duration_s: float) -> None:
+        """Handle what arrives during ``duration_s`` of wall time."""
+        end_s = time.monotonic() + duration_s
+        while (left_s := end_s - time.monotonic()) > 0.0:
+            self._executor.spin_once(timeout_sec=left_s)
+
+    def _waited(self) -> list[str]:
+        """The vehicles that a control is awaited for."""
+        return [
+            role
+            for role, topics in self._topics.items()
+            if not self._session.egos[role].autopilot and topics.ackermann is None
+        ]
+
+    def _answer(self, role: str, step_ns: int) -> StampedControl | None:
+        return self._inboxes[role].answer(step_ns, self._clock_s())
+
+    def _who_is_missing(self, tick: Tick, limit_s: float, missing: tuple[str, ...]) -> str:
+        lines = [f"no control for the step of {tick.sim_time_s:.3f} s within {limit_s:g} s from:"]
+        for role in missing:
+            topics, last_ns = self._topics[role], self._inboxes[role].last_stamp_ns
+            if topics.num_drivers() == 0:
+                known = f"nobody publishes {topics.control_topic}; is its planner running?"
+            elif last_ns is None:
+                known = "its planner is there and never answered; is it active, has it a plan?"
+            else:
+                known = f"its last answer was for {last_ns * 1e-9:.3f} s; has it a plan?"
+            lines.append(f"  {role}: {known}")
+        return "\n".join(lines)
+
+    def _clock_s(self) -> float:
+        """The watchdogs' clock: simulated in lockstep, so that runs repeat."""
+        if self._config.mode == "lockstep":
+            return self._step_ns * 1e-9
+        return time.monotonic()
+
+    def _follow_egos(self) -> None:
+        """Topics for vehicles that are new, none for those that are gone."""
+        for role in [r for r in self._topics if r not in self._session.egos]:
+            self._remove(role)
+        new = [r for r in self._session.egos if r not in self._topics]
+        for role in new:
+            inbox = ControlInbox(self._config.control_watchdog_s)
+            self._inboxes[role] = inbox
+            self._topics[role] = EgoTopics(
+                self,
+                self._session.egos[role],
+                inbox,
+                step=lambda: (self._step_ns, self._clock_s()),
+                set_autopilot=lambda on, r=role: self._session.set_autopilot(r, on),
+            )
+        if new:
+            static = [t for topics in self._topics.values() for t in topics.static_transforms(0)]
+            self._static_tf_pub.publish(TFMessage(transforms=static))
+
+    def _remove(self, role: str) -> None:
+        self._topics.pop(role).destroy()
+        del self._inboxes[role]
+
+
+def _carla_control(stamped: StampedControl) -> carla.VehicleControl:
+    c = stamped.control
+    return carla.VehicleControl(
+        throttle=c.throttle,
+        steer=c.steer,
+        brake=c.brake,
+        hand_brake=c.hand_brake,
+        reverse=c.reverse,
+        manual_gear_shift=stamped.manual_gear_shift,
+        gear=stamped.gear,
+    )
+
+
+def ackermann_control(msg: Any) -> carla.VehicleAckermannControl:
+    """An AckermannDrive as CARLA takes it: its steering angle is positive to the right."""
+    return carla.VehicleAckermannControl(
+        steer=-msg.steering_angle,
+        steer_speed=msg.steering_angle_velocity,
+        speed=msg.speed,
+        acceleration=msg.acceleration,
+        jerk=msg.jerk,
+    )
