@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Record driving in LMDrive's folder layout."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+SUMMARY = "record the expert's driving in LMDrive's layout"
+NEEDS = ("vehicle", "cli", "sim", "carla")
+HANDS_OVER = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Nothing: flad_carla.recorder.cli parses its own."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Hand over, in this process."""
+    cli = importlib.import_module("flad_carla.recorder.cli")  # only now is it installed
+    return int(cli.main(args.rest))
