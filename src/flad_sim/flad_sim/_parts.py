@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from flad_sim.protocol import payloads
-from flad_sim.types import LightStatus, Pose, Transform, VehicleControl
+from flad_sim.types import Pose, Transform, VehicleControl
 
 try:
     from flad_sim.catalogue import PROPS, VEHICLES, WALKERS, VehicleSpec
@@ -95,7 +95,7 @@ except ImportError:
     def load_town(name, net_path=None):
         folder = Path(__file__).parents[4] / "shared/towns"
         text = next(folder.rglob("Town01.xodr")).read_text()
-        import carla  # noqa
+        import carla
 
         m = carla.Map("Town01", text)
         sp = [

@@ -8,7 +8,7 @@ walkers move is in ``flad_sim.physics`` and ``flad_sim.traffic``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from flad_sim.protocol.snapshot import (
     ACTIVE,
@@ -31,7 +31,8 @@ from flad_sim.types import (
 
 if TYPE_CHECKING:
     from flad_sim.blueprints import Blueprint
-    from flad_sim.physics import VehicleBody, WalkerBody
+    from flad_sim.physics.vehicle import VehicleBody
+    from flad_sim.physics.walker import WalkerBody
 
 _AT_REST = Pose(Transform())
 _NO_CONTROL = VehicleControl()
@@ -39,7 +40,7 @@ _NO_CONTROL = VehicleControl()
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Actor:
-    """A thing with an id that only moves when it is told to: spectator, prop, controller."""
+    """A thing with an id that only moves when it is told to: spectator, controller."""
 
     actor_id: int
     blueprint: Blueprint
@@ -49,11 +50,14 @@ class Actor:
     parent_id: int = 0
     mount: Transform | None = None  # relative to the parent
 
-    takes_part_in_traffic: ClassVar[bool] = False
-
     def row(self) -> bytes:
         """The actor's 119 bytes of the snapshot."""
         return PLAIN_ROW.pack(self.actor_id, ACTIVE, *_motion(self.pose))
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Prop(Actor):
+    """A solid thing that stands where it was put."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -90,9 +94,9 @@ class Vehicle(Actor):
         return _NO_CONTROL
 
     @property
-    def steer(self) -> float:
-        """Position of the front wheels, -1 to 1."""
-        return 0.0
+    def failure_state(self) -> int:
+        """CARLA's VehicleFailureState."""
+        return 0
 
     def row(self) -> bytes:
         """The actor's 119 bytes of the snapshot."""
@@ -112,7 +116,7 @@ class Vehicle(Actor):
             self.light_state,
             self.light_id != 0,
             self.light_id,
-            0,
+            self.failure_state,
         )
 
 
@@ -122,12 +126,15 @@ class ClientVehicle(Vehicle):
 
     body: VehicleBody
 
-    takes_part_in_traffic: ClassVar[bool] = True
-
     @property
     def control(self) -> VehicleControl:
         """What its driver does now."""
         return self.body.control
+
+    @property
+    def failure_state(self) -> int:
+        """CARLA's VehicleFailureState."""
+        return self.body.failure_state
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

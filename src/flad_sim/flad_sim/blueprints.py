@@ -24,6 +24,9 @@ SPECTATOR = "spectator"
 WALKER_CONTROLLER = "controller.ai.walker"
 
 
+_NO_BOX = BoundingBox()
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """One entry of the library."""
@@ -31,9 +34,10 @@ class Blueprint:
     uid: int
     blueprint_id: str
     attributes: tuple[Attribute, ...]
-    box: BoundingBox = BoundingBox()
+    box: BoundingBox = _NO_BOX
     semantic_tag: Tag = Tag.UNLABELED
     has_body: bool = False
+    mass_kg: float = 0.0
 
     @property
     def tags(self) -> str:
@@ -59,7 +63,9 @@ class BlueprintLibrary:
             self._by_id[blueprint_id] = (
                 Blueprint(uid, blueprint_id, attributes)
                 if spec is None
-                else Blueprint(uid, blueprint_id, attributes, spec.box, spec.tag, has_body=True)
+                else Blueprint(
+                    uid, blueprint_id, attributes, spec.box, spec.tag, True, spec.mass_kg
+                )
             )
 
     def __len__(self) -> int:

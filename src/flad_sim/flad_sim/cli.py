@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flad_sim.errors import ExitCode, PortInUseError, SimError
+from flad_sim.errors import ExitCode, PortInUseError
 from flad_sim.server import Server, ServerConfig
+from flad_sim.towns import TownError
 from flad_sim.world import World, WorldConfig
 
 
@@ -23,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--net", type=Path, help="SUMO network of that town (made from it when not given)"
+    )
+    parser.add_argument(
+        "--town-dir", type=Path, help="folder whose OpenDRIVE files clients may load by name"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address (default: %(default)s)")
     parser.add_argument(
@@ -52,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         world_config = WorldConfig(
             town=args.town,
             net=args.net,
+            town_dir=args.town_dir,
             seed=args.seed,
             num_vehicles=args.traffic,
             num_walkers=args.walkers,
@@ -67,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         return asyncio.run(_serve(world_config, server_config))
     except PortInUseError as error:
         return _fail(error, ExitCode.PORT_IN_USE)
-    except SimError as error:
+    except TownError as error:
         return _fail(error, ExitCode.BAD_TOWN)
 
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flad_sim.actors import Sensor
+from flad_sim.opendrive.geo import GeoReference
 from flad_sim.protocol import payloads
 from flad_sim.protocol.snapshot import pack_header
+from flad_sim.sensors import SERVED, Renderer
 from flad_sim.types import SensorRequest
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 class Measurements:
     """Takes a frame's measurements; one per episode."""
 
-    def __init__(self, renderer, geo_reference) -> None:
+    def __init__(self, renderer: Renderer, geo: GeoReference) -> None:
         self._renderer = renderer
-        self._geo_reference = geo_reference
+        self._geo = geo
 
     def take(self, world: World, is_listened: Callable[[int], bool]) -> list[tuple[int, bytes]]:
         """Messages ``(stream id, header and payload)`` of this frame."""
@@ -43,14 +44,13 @@ class Measurements:
             )
             for s in due
         ]
-        done = self._renderer.render(world.visible(), requests)
+        done = self._renderer.render(
+            world.visible(), [r for r in requests if r.blueprint in SERVED]
+        )
         for s in due:
             if s.blueprint.blueprint_id == "sensor.other.gnss":
-                lat0, lon0 = self._geo_reference
                 t = s.pose.transform
-                lat = lat0 - math.degrees(t.y / 6378137.0)
-                lon = lon0 + math.degrees(t.x / (6378137.0 * math.cos(math.radians(lat0))))
-                done[s.actor_id] = payloads.pack_gnss(lat, lon, t.z)
+                done[s.actor_id] = payloads.pack_gnss(*self._geo.to_geo(t.x, t.y, t.z))
         return [
             (
                 s.stream_id,

@@ -47,7 +47,9 @@ class Server:
 
     def __init__(self, world: World, config: ServerConfig) -> None:
         self.world = world
-        self.traffic_managers: dict[int, tuple[str, int]] = {}
+        self.traffic_managers: dict[int, str] = {}  # host by port
+        self._caller: RpcConnection | None = None
+        self._owners: dict[int, RpcConnection | None] = {}
         self.port = config.port
         self._config = config
         self._hub = StreamHub(world.snapshot)
@@ -107,7 +109,7 @@ class Server:
         return self.world.frame
 
     def change_episode(self, load: Callable[[], None]) -> None:
-        """Begin a new episode and show it at once: clients wait for its id, also when synchronous."""
+        """Begin a new episode and show it at once: a client that loads waits for its id."""
         load()
         self._hub.forget_sensors()
         self._hub.publish(EPISODE_STREAM, self.world.first_snapshot(), may_drop=False)
@@ -120,11 +122,27 @@ class Server:
         """A client is about to subscribe."""
         self._hub.expect(stream_id)
 
+    def note(self, text: str) -> None:
+        """Say something in the log, the first time only."""
+        self._dispatcher.note(text)
+
+    def register_traffic_manager(self, port: int, host: str) -> None:
+        """Remember the calling client's TrafficManager for as long as the client is connected."""
+        self.traffic_managers[port] = host
+        self._owners[port] = self._caller
+
     # --- what the connections use ---------------------------------------------------------------
 
-    def answer(self, request: Request) -> bytes:
+    def answer(self, request: Request, caller: RpcConnection) -> bytes:
         """The reply of a request."""
+        self._caller = caller
         return self._dispatcher.answer(request)
+
+    def forget(self, caller: RpcConnection) -> None:
+        """A client is gone, and with it the TrafficManagers that ran inside it."""
+        for port in [p for p, owner in self._owners.items() if owner is caller]:
+            del self._owners[port]
+            self.traffic_managers.pop(port, None)
 
     def delay_of(self, request: Request) -> float:
         """Seconds to wait before a request is handled.
@@ -192,6 +210,7 @@ class RpcConnection(asyncio.Protocol):
         """The client closed or vanished: what it asked last is not done any more."""
         self._transport = None
         self._pending.clear()
+        self._server.forget(self)
 
     def _answer_pending(self) -> None:
         while self._pending:
@@ -209,7 +228,7 @@ class RpcConnection(asyncio.Protocol):
             self._answer_pending()
 
     def _answer(self, request: Request) -> None:
-        reply = self._server.answer(request)
+        reply = self._server.answer(request, self)
         if self._transport is not None:
             self._transport.write(reply)
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypedDict
 
-from flad_sim._parts import VehicleBody, WalkerBody
 from flad_sim.actors import (
     Actor,
     ClientVehicle,
     ClientWalker,
+    Prop,
     Sensor,
     TrafficLight,
     TrafficSign,
@@ -17,12 +18,14 @@ from flad_sim.actors import (
     TrafficWalker,
     Vehicle,
 )
-from flad_sim.blueprints import CATALOGUE, LANE_INVASION
-from flad_sim.contacts import overlaps
+from flad_sim.blueprints import LANE_INVASION, Blueprint
+from flad_sim.catalogue import VEHICLES, WALKERS, VehicleSpec, WalkerSpec
 from flad_sim.errors import RequestRefused
+from flad_sim.physics.vehicle import VehicleBody
+from flad_sim.physics.walker import WalkerBody
 from flad_sim.protocol.payloads import SENSOR_TYPES
 from flad_sim.protocol.structs import ActorDescription
-from flad_sim.types import Pose, Transform
+from flad_sim.types import BoundingBox, Pose, Transform
 from flad_sim.world import World
 
 _LIMIT = 10_000  # actors: an endless spawning loop must not eat the machine
@@ -48,39 +51,65 @@ def spawn(
         parent = world.actors.get(parent_id, Actor)
         mount = transform
         transform = parent.pose.transform.compose(mount)
-    common = {
-        "blueprint": blueprint,
-        "attributes": attributes,
-        "box": blueprint.box,
-        "pose": Pose(transform),
-        "parent_id": parent_id,
-        "mount": mount,
-    }
+    common = _Common(
+        blueprint=blueprint,
+        attributes=attributes,
+        box=blueprint.box,
+        pose=Pose(transform),
+        parent_id=parent_id,
+        mount=mount,
+    )
     if blueprint_id.startswith("sensor."):
-        streams = blueprint_id != LANE_INVASION
-        return world.actors.add(
-            Sensor(
-                actor_id=world.actors.new_id(),
-                **common,
-                stream_id=world.new_stream_id() if streams else 0,
-                sensor_type=SENSOR_TYPES[blueprint_id] if streams else -1,
-                period_s=max(0.0, float(attributes.get("sensor_tick", 0.0))),
-                next_due_s=world.elapsed_s,
-            )
-        )
-    if blueprint.has_body and not parent_id and (other := overlaps(world, blueprint, transform)):
-        raise RequestRefused(
-            f"Spawn failed because of collision at spawn position: {blueprint_id} at "
-            f"({transform.x:.1f}, {transform.y:.1f}, {transform.z:.1f}) would touch {other}"
-        )
+        return world.actors.add(_sensor(world, common))
+    if blueprint.has_body and not parent_id:
+        _check_place(world, blueprint, transform)
     actor_id = world.actors.new_id()
-    if blueprint_id.startswith("vehicle."):
-        body = VehicleBody(CATALOGUE[blueprint_id], transform)
+    if blueprint_id in VEHICLES:
+        body = VehicleBody(
+            VEHICLES[blueprint_id],
+            transform,
+            sticky_control=attributes["sticky_control"].lower() == "true",
+        )
         return world.actors.add(ClientVehicle(actor_id=actor_id, **common, body=body))
-    if blueprint_id.startswith("walker."):
-        body = WalkerBody(CATALOGUE[blueprint_id], transform)
-        return world.actors.add(ClientWalker(actor_id=actor_id, **common, body=body))
-    return world.actors.add(Actor(actor_id=actor_id, **common))
+    if blueprint_id in WALKERS:
+        walker = WalkerBody(WALKERS[blueprint_id], transform)
+        return world.actors.add(ClientWalker(actor_id=actor_id, **common, body=walker))
+    kind = Prop if blueprint.has_body else Actor
+    return world.actors.add(kind(actor_id=actor_id, **common))
+
+
+def _check_place(world: World, blueprint: Blueprint, transform: Transform) -> None:
+    obstacles = world.obstacles(with_client_bodies=True)
+    blocker = world.contact_solver.blocker(transform, blueprint.box, obstacles)
+    if blocker is None:
+        return
+    what = f"actor {blocker}" if isinstance(blocker, int) else f"a {blocker.type_id}"
+    raise RequestRefused(
+        f"Spawn failed because of collision at spawn position: {blueprint.blueprint_id} at "
+        f"({transform.x:.1f}, {transform.y:.1f}, {transform.z:.1f}) would touch {what}"
+    )
+
+
+class _Common(TypedDict):
+    blueprint: Blueprint
+    attributes: dict[str, str]
+    box: BoundingBox
+    pose: Pose
+    parent_id: int
+    mount: Transform | None
+
+
+def _sensor(world: World, common: _Common) -> Sensor:
+    blueprint_id = common["blueprint"].blueprint_id
+    streams = blueprint_id != LANE_INVASION  # that one the client computes by itself
+    return Sensor(
+        actor_id=world.actors.new_id(),
+        **common,
+        stream_id=world.new_stream_id() if streams else 0,
+        sensor_type=SENSOR_TYPES[blueprint_id] if streams else -1,
+        period_s=max(0.0, float(common["attributes"].get("sensor_tick", 0.0))),
+        next_due_s=world.elapsed_s,
+    )
 
 
 def destroy(world: World, actor_id: int) -> bool:
@@ -95,7 +124,7 @@ def destroy(world: World, actor_id: int) -> bool:
     if isinstance(actor, (TrafficLight, TrafficSign)) or actor is world.spectator:
         raise RequestRefused(f"actor {actor_id} belongs to the town and cannot be destroyed")
     if isinstance(actor, (TrafficVehicle, TrafficWalker)):
-        world.traffic.remove(actor.mover.key)
+        _leave_traffic(world, actor.mover.key)
     world.actors.remove(actor_id)
     return True
 
@@ -112,15 +141,13 @@ def take_over(world: World, actor_id: int) -> ClientVehicle:
     if isinstance(actor, ClientVehicle):
         return actor
     assert isinstance(actor, TrafficVehicle)
-    world.traffic.remove(actor.mover.key)
-    world.forget_mover(actor.mover.key)
-    blueprint = actor.blueprint
-    body = VehicleBody(CATALOGUE[blueprint.blueprint_id], actor.pose.transform)
+    _leave_traffic(world, actor.mover.key)
+    body = VehicleBody(vehicle_spec(actor), actor.pose.transform)
     body.set_target_velocity(actor.pose.velocity)
     return world.actors.add(
         ClientVehicle(
             actor_id=actor_id,
-            blueprint=blueprint,
+            blueprint=actor.blueprint,
             attributes=actor.attributes,
             box=actor.box,
             pose=actor.pose,
@@ -131,19 +158,66 @@ def take_over(world: World, actor_id: int) -> ClientVehicle:
     )
 
 
+def take_over_walker(world: World, actor_id: int) -> ClientWalker:
+    """The pedestrian of that id as one that a client moves; see :func:`take_over`."""
+    actor = world.actors.get(actor_id, Actor)
+    if isinstance(actor, ClientWalker):
+        return actor
+    if not isinstance(actor, TrafficWalker):
+        raise RequestRefused(f"actor {actor_id} ({actor.blueprint.blueprint_id}) is no walker")
+    _leave_traffic(world, actor.mover.key)
+    body = WalkerBody(_walker_spec(actor), actor.pose.transform)
+    return world.actors.add(
+        ClientWalker(
+            actor_id=actor_id,
+            blueprint=actor.blueprint,
+            attributes=actor.attributes,
+            box=actor.box,
+            pose=actor.pose,
+            body=body,
+        )
+    )
+
+
+def body_of(world: World, actor: Actor) -> VehicleBody | WalkerBody:
+    """The body of a vehicle or pedestrian, taken out of the traffic simulation if need be.
+
+    Raises:
+        RequestRefused: for anything that has no body to push.
+    """
+    if isinstance(actor, Vehicle):
+        return take_over(world, actor.actor_id).body
+    if isinstance(actor, (ClientWalker, TrafficWalker)):
+        return take_over_walker(world, actor.actor_id).body
+    raise RequestRefused(
+        f"actor {actor.actor_id} ({actor.blueprint.blueprint_id}) is neither vehicle nor walker"
+    )
+
+
 def place(world: World, actor_id: int, transform: Transform) -> None:
     """Move an actor to a pose at once (relative to its parent where it has one)."""
     actor = world.actors.get(actor_id, Actor)
-    if isinstance(actor, Vehicle):
-        vehicle = take_over(world, actor_id)
-        vehicle.body.set_transform(transform)
-        vehicle.pose = vehicle.body.pose
-    elif isinstance(actor, ClientWalker):
-        actor.body.set_transform(transform)
-        actor.pose = actor.body.pose
+    if isinstance(actor, (Vehicle, ClientWalker, TrafficWalker)):
+        body = body_of(world, actor)
+        body.set_transform(transform)
+        world.actors.get(actor_id, Actor).pose = body.pose
+    elif isinstance(actor, (TrafficLight, TrafficSign)):
+        raise RequestRefused(f"actor {actor_id} ({actor.blueprint.blueprint_id}) cannot be moved")
     elif actor.parent_id:
         actor.mount = transform
-    elif isinstance(actor, (TrafficLight, TrafficSign, TrafficWalker)):
-        raise RequestRefused(f"actor {actor_id} ({actor.blueprint.blueprint_id}) cannot be moved")
     else:
         actor.pose = replace(actor.pose, transform=transform)
+
+
+def vehicle_spec(actor: Actor) -> VehicleSpec:
+    """The figures of a vehicle's blueprint."""
+    return VEHICLES[actor.blueprint.blueprint_id]
+
+
+def _walker_spec(actor: Actor) -> WalkerSpec:
+    return WALKERS[actor.blueprint.blueprint_id]
+
+
+def _leave_traffic(world: World, key: str) -> None:
+    world.traffic.remove(key)
+    world.forget_mover(key)

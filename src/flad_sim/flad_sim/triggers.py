@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which traffic light each vehicle stands at: its trigger box holds the vehicle, facing the stop."""
+"""Which traffic light each vehicle stands at: the trigger box holds it and it faces the stop."""
 
 from __future__ import annotations
 

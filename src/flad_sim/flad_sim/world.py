@@ -9,33 +9,42 @@
 from __future__ import annotations
 
 import logging
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flad_sim._parts import Renderer, Traffic, available_towns, grow_scenery, load_town
+from flad_sim._parts import Traffic
 from flad_sim.actors import (
     Actor,
     ClientVehicle,
     ClientWalker,
-    Sensor,
+    Prop,
     TrafficLight,
     TrafficVehicle,
     TrafficWalker,
     Vehicle,
 )
 from flad_sim.blueprints import SPECTATOR, BlueprintLibrary
+from flad_sim.errors import RequestRefused
+from flad_sim.height_field import HeightField
 from flad_sim.measuring import Measurements
+from flad_sim.physics import Contact, ContactSolver, Obstacle
 from flad_sim.protocol.payloads import TYPE_WORLD
 from flad_sim.protocol.snapshot import pack_header, pack_state
 from flad_sim.protocol.structs import EpisodeSettings
 from flad_sim.protocol.tokens import EPISODE_STREAM
 from flad_sim.registry import ActorRegistry
+from flad_sim.scenery import grow_scenery
+from flad_sim.sensors import Renderer
 from flad_sim.signals import place_signals
+from flad_sim.towns import Town, TownError, available_towns, load_town
+from flad_sim.towns.load import town_from_text
 from flad_sim.triggers import LightTriggers
 from flad_sim.types import (
     ClientVehicle as MirroredVehicle,
+)
+from flad_sim.types import (
     MovingActor,
     Pose,
     Transform,
@@ -46,7 +55,7 @@ from flad_sim.types import (
 
 _LOG = logging.getLogger(__name__)
 DEFAULT_DELTA_S = 0.05
-_OPENDRIVE_MAP = "OpenDriveMap"
+OPENDRIVE_MAP = "OpenDriveMap"
 _SPEED_LIMIT_EVERY = 10  # frames between two looks at the map, per vehicle
 
 
@@ -56,6 +65,7 @@ class WorldConfig:
 
     town: str = "Grid"
     net: Path | None = None
+    town_dir: Path | None = None
     seed: int = 0
     num_vehicles: int = 0
     num_walkers: int = 0
@@ -81,7 +91,8 @@ class World:
         self.episode_id = 0
         self.frame = 0
         self._last_stream_id = EPISODE_STREAM
-        self._opendrive: Path | None = None
+        self._opendrive_text: str | None = None
+        self._town_files = _town_files(config.town_dir)
         self._open(load_town(config.town, config.net))
 
     @property
@@ -91,34 +102,46 @@ class World:
 
     def town_names(self) -> list[str]:
         """Towns that :meth:`load` knows."""
-        names = {*available_towns(), self.town.name}
-        if self._opendrive is not None:
-            names.add(_OPENDRIVE_MAP)
+        names = {*available_towns(), *self._town_files, self.town.name}
+        if self._opendrive_text is not None:
+            names.add(OPENDRIVE_MAP)
         return sorted(names)
 
     def load(self, name: str, *, reset_settings: bool = True) -> None:
         """Begin a new episode in a town; an empty name means the present one.
 
         Raises:
-            SimError: when there is no such town; the present episode goes on then.
+            RequestRefused: when there is no such town, or it is broken; the present episode goes
+                on then.
         """
-        if name in ("", self.town.name):
-            town = self.town
-        elif name == _OPENDRIVE_MAP and self._opendrive is not None:
-            town = load_town(self._opendrive)
-        else:
-            town = load_town(name)
+        town = self._find_town(name)
         if reset_settings:
             self.settings = EpisodeSettings()
         self._close()
         self._open(town)
 
     def keep_opendrive(self, text: str) -> None:
-        """Remember a client's own map, for ``load("OpenDriveMap")``."""
-        folder = Path(tempfile.mkdtemp(prefix="flad_sim_"))
-        path = folder / f"{_OPENDRIVE_MAP}.xodr"
-        path.write_text(text, encoding="utf-8", errors="surrogateescape")
-        self._opendrive = path
+        """Remember a client's own map, for ``load(OPENDRIVE_MAP)``."""
+        self._opendrive_text = text
+
+    def _find_town(self, name: str) -> Town:
+        if name == OPENDRIVE_MAP and self._opendrive_text is not None:
+            with _as_refusal():
+                return town_from_text(OPENDRIVE_MAP, self._opendrive_text)
+        if name in ("", self.town.name):
+            return self.town
+        if name in self._town_files:
+            path = self._town_files[name]
+            net = path.with_name(f"{name}.net.xml")
+            with _as_refusal():
+                return load_town(path, net if net.is_file() else None)
+        if name in available_towns():
+            with _as_refusal():
+                return load_town(name)
+        raise RequestRefused(
+            f"no town {name!r:.80}; this server has {', '.join(self.town_names())} "
+            "(start it with --town-dir DIR to offer the OpenDRIVE files of a folder)"
+        )
 
     def first_snapshot(self) -> bytes:
         """The state of a new episode, under a frame number that clients have not seen."""
@@ -183,11 +206,29 @@ class World:
         )
 
     def _move_client_bodies(self, delta_s: float) -> None:
-        surface = self.town.network.height
-        for actor in self.actors:
-            if isinstance(actor, (ClientVehicle, ClientWalker)):
-                actor.body.step(delta_s, surface)
-                actor.pose = actor.body.pose
+        driven = [a for a in self.actors if isinstance(a, (ClientVehicle, ClientWalker))]
+        for actor in driven:
+            actor.body.step(delta_s, self._heights.near(actor.pose.transform.z))
+        self.contacts = (
+            self.contact_solver.resolve(
+                {a.actor_id: a.body for a in driven}, self.obstacles(), delta_s
+            )
+            if driven
+            else []
+        )
+        for actor in driven:
+            actor.pose = actor.body.pose
+
+    def obstacles(self, *, with_client_bodies: bool = False) -> list[Obstacle]:
+        """Solid actors that a contact does not move: traffic and props."""
+        solid = (TrafficVehicle, TrafficWalker, Prop)
+        if with_client_bodies:
+            solid = (*solid, ClientVehicle, ClientWalker)
+        return [
+            Obstacle(a.actor_id, a.pose, a.box, a.blueprint.mass_kg)
+            for a in self.actors
+            if isinstance(a, solid)
+        ]
 
     def _move_traffic(self, delta_s: float) -> None:
         mirrored = [
@@ -197,6 +238,10 @@ class World:
         ]
         self.traffic.step(delta_s, mirrored, [])
         self._sync_movers()
+        self.read_lights()
+
+    def read_lights(self) -> None:
+        """Take over what the lights show, after a step or a client's command."""
         statuses = {s.signal_id: s for s in self.traffic.lights()}
         for light in self.lights:
             light.status = statuses.get(light.signal.signal_id, light.status)
@@ -253,7 +298,7 @@ class World:
 
     # --- an episode -----------------------------------------------------------------------------
 
-    def _open(self, town) -> None:
+    def _open(self, town: Town) -> None:
         self.town = town
         self.episode_id += 1
         self.ticks = 0
@@ -269,22 +314,23 @@ class World:
                 pose=Pose(Transform(z=10.0)),
             )
         )
+        self._heights = HeightField(town.network)
         self.spawn_points = town.network.spawn_points()
         place_signals(self.actors, self.library, town.network.signals)
         self.lights = self.actors.of_kind(TrafficLight)
         self._triggers = LightTriggers(self.lights)
         self.scenery = grow_scenery(town.network, self.config.seed)
+        self.contact_solver = ContactSolver(self.scenery.boxes)
+        self.contacts: list[Contact] = []
         self.renderer = Renderer(self.scenery)
-        self.measurements = Measurements(self.renderer, town.network.geo_reference)
+        self.measurements = Measurements(self.renderer, town.network.geo)
         self.traffic = Traffic(
             town,
             seed=self.config.seed,
             num_vehicles=self.config.num_vehicles,
             num_walkers=self.config.num_walkers,
         )
-        statuses = {s.signal_id: s for s in self.traffic.lights()}
-        for light in self.lights:
-            light.status = statuses.get(light.signal.signal_id, light.status)
+        self.read_lights()
         _LOG.info(
             "episode %d\n  town %s\n  spawn points %d\n  traffic lights %d",
             self.episode_id,
@@ -299,7 +345,7 @@ class World:
 
 
 def _visible(actor: Actor) -> VisibleActor | None:
-    if isinstance(actor, (Sensor, TrafficLight)) or not actor.blueprint.has_body:
+    if not actor.blueprint.has_body:
         return None
     color = actor.attributes.get("color", "128,128,128")
     r, g, b = (int(v) for v in color.split(","))
@@ -314,3 +360,24 @@ def _visible(actor: Actor) -> VisibleActor | None:
         actor.lights if vehicle else 0,
         actor.control.steer if vehicle else 0.0,
     )
+
+
+def _town_files(folder: Path | None) -> dict[str, Path]:
+    """OpenDRIVE files of a folder by name.
+
+    Raises:
+        TownError: when the folder does not exist.
+    """
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise TownError(f"--town-dir {folder} is no folder: give one that holds .xodr files")
+    return {path.stem: path for path in sorted(folder.glob("*.xodr"))}
+
+
+@contextmanager
+def _as_refusal() -> Iterator[None]:
+    try:
+        yield
+    except TownError as error:
+        raise RequestRefused(str(error)) from error

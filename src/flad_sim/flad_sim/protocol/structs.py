@@ -14,6 +14,8 @@ from typing import Any
 
 from flad_sim.catalogue import Attribute
 from flad_sim.errors import RequestRefused
+from flad_sim.physics.ackermann import AckermannControl
+from flad_sim.physics.walker import WalkerControl
 from flad_sim.types import BoundingBox, Transform, Vec3, VehicleControl, Weather
 
 WORLD_LIMIT_M = 1.0e6
@@ -45,26 +47,6 @@ class ActorDescription:
     uid: int
     blueprint: str
     attributes: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class WalkerControl:
-    """CARLA's WalkerControl."""
-
-    direction: Vec3 = (1.0, 0.0, 0.0)
-    speed: float = 0.0
-    jump: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AckermannControl:
-    """CARLA's VehicleAckermannControl: rad, rad/s, m/s, m/s^2, m/s^3."""
-
-    steer: float = 0.0
-    steer_speed: float = 0.0
-    speed: float = 0.0
-    acceleration: float = 0.0
-    jerk: float = 0.0
 
 
 # --- encoders -----------------------------------------------------------------------------------

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from flad_sim.errors import RequestRefused
 from flad_sim.world import World
 
 
@@ -15,7 +17,13 @@ class Api(Protocol):
     """The server as the handlers see it."""
 
     world: World
-    traffic_managers: dict[int, tuple[str, int]]
+    traffic_managers: dict[int, str]  # host by port
+
+    def note(self, text: str) -> None:
+        """Say something in the log, the first time only."""
+
+    def register_traffic_manager(self, port: int, host: str) -> None:
+        """Remember the calling client's TrafficManager for as long as the client is connected."""
 
     def tick(self) -> int:
         """Advance by a frame, publish it, and return its number."""
@@ -57,3 +65,12 @@ def values(**handlers: Callable[..., Any]) -> dict[str, Handler]:
 def voids(**handlers: Callable[..., Any]) -> dict[str, Handler]:
     """Calls that return nothing but may fail."""
     return {name: Handler(run, Shape.VOID) for name, run in handlers.items()}
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """A value that the world cannot work with goes back to the client who sent it."""
+    try:
+        yield
+    except ValueError as error:
+        raise RequestRefused(str(error)) from error

@@ -16,7 +16,17 @@ from flad_sim.protocol.framing import (
     value_result,
     void_error,
 )
-from flad_sim.rpc import actors, episode, vehicles
+from flad_sim.rpc import (
+    actors,
+    batch,
+    debug,
+    episode,
+    queries,
+    traffic_lights,
+    traffic_managers,
+    vehicles,
+    walkers,
+)
 from flad_sim.rpc.api import Api, Handler, Shape
 
 _LOG = logging.getLogger(__name__)
@@ -25,6 +35,12 @@ HANDLERS: dict[str, Handler] = {
     **episode.HANDLERS,
     **actors.HANDLERS,
     **vehicles.HANDLERS,
+    **walkers.HANDLERS,
+    **traffic_lights.HANDLERS,
+    **traffic_managers.HANDLERS,
+    **queries.HANDLERS,
+    **batch.HANDLERS,
+    **debug.HANDLERS,
 }
 
 
@@ -45,7 +61,7 @@ class Dispatcher:
                 f"rpclib: server could not find function '{request.method:.80}' "
                 f"with argument count {len(request.args) + 1}."
             )
-            self._say_once(f"not served: {request.method:.80} ({len(request.args)} arguments)")
+            self.note(f"not served: {request.method:.80} ({len(request.args)} arguments)")
             return pack_protocol_error(request.msgid, text)
         try:
             result = handler.run(self._api, *request.args)
@@ -62,7 +78,7 @@ class Dispatcher:
         return pack_reply(request.msgid, result)
 
     def _refuse(self, request: Request, handler: Handler, text: str) -> bytes:
-        self._say_once(f"refused: {request.method}: {text}")
+        self.note(f"refused: {_call(request)}: {text}")
         match handler.shape:
             case Shape.VOID:
                 return pack_reply(request.msgid, void_error(text))
@@ -70,7 +86,8 @@ class Dispatcher:
                 return pack_reply(request.msgid, value_error(text))
         return pack_protocol_error(request.msgid, text)
 
-    def _say_once(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Log a complaint the first time it is heard."""
         if text not in self._said and len(self._said) < 1000:
             self._said.add(text)
             _LOG.warning("%s", text)
@@ -85,3 +102,8 @@ def _arity(handler: Handler) -> tuple[int, int]:
             low += p.default is p.empty
             high += 1
     return low, high
+
+
+def _call(request: Request) -> str:
+    target = request.args[0] if request.args else ""
+    return f"{request.method}({target})" if isinstance(target, int) else request.method
