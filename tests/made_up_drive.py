@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from flad_carla.rig import Rig, SensorSpec
 from flad_carla.run_log import (
     BodyView,
     BoxView,
@@ -24,17 +26,30 @@ from flad_carla.run_log import (
     StopSignView,
     TickEntry,
 )
+from flad_common.frames import CarlaPose
 
 STEP_S = 0.05
-RIG = {
-    "rgb_front": {"type": "sensor.camera.rgb"},
-    "rgb_left": {"type": "sensor.camera.rgb"},
-    "rgb_right": {"type": "sensor.camera.rgb"},
-    "rgb_rear": {"type": "sensor.camera.rgb"},
-    "lidar": {"type": "sensor.lidar.ray_cast"},
-    "imu": {"type": "sensor.other.imu"},
-    "gnss": {"type": "sensor.other.gnss"},
-}
+RIG = Rig(
+    sensors=(
+        *(
+            SensorSpec(
+                id=name, type="sensor.camera.rgb", pose=CarlaPose(x_m=1.3, z_m=2.3, yaw_deg=yaw)
+            )
+            for name, yaw in [
+                ("rgb_front", 0),
+                ("rgb_left", -60),
+                ("rgb_right", 60),
+                ("rgb_rear", 180),
+            ]
+        ),
+        SensorSpec(id="rgb_focus", type="sensor.camera.rgb", attributes={"fov": 21.6}),
+        SensorSpec(
+            id="lidar", type="sensor.lidar.ray_cast", pose=CarlaPose(z_m=2.5, yaw_deg=-90.0)
+        ),
+        SensorSpec(id="imu", type="sensor.other.imu"),
+        SensorSpec(id="gnss", type="sensor.other.gnss"),
+    )
+)
 
 
 @dataclass
@@ -160,7 +175,7 @@ class Drive:
             lanes=self.lanes,
             weather={"cloudiness": 10.0, "sun_altitude_angle": 60.0, "fog_falloff": 0.2},
             weather_id=0,
-            rig=RIG if self.sensors else {},
+            rig=RIG if self.sensors else Rig(),
         )
 
     def result(self) -> RunResult:
@@ -343,7 +358,7 @@ class Drive:
             return {}
         data: dict[str, Any] = {}
         width, height = self.image_size
-        for i, name in enumerate(("rgb_front", "rgb_left", "rgb_right", "rgb_rear")):
+        for i, name in enumerate(("rgb_front", "rgb_left", "rgb_right", "rgb_rear", "rgb_focus")):
             bgra = np.zeros((height, width, 4), dtype=np.uint8)
             bgra[: height // 2, :, :3] = (230, 180, 120 + 20 * i)
             bgra[height // 2 :, :, :3] = 90

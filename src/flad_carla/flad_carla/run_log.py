@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from flad_carla.rig import Rig
+
 Vec3 = tuple[float, float, float]
 Point = tuple[float, float]
 
@@ -240,7 +242,7 @@ class RunInfo:
     weather_id: int = -1  # LMDrive's 0..20, -1 is none of them
     step_s: float = 0.05
     geo_origin: Point = (0.0, 0.0)  # latitude, longitude of the map's origin, degrees
-    rig: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # sensor id -> rig entry
+    rig: Rig = field(default_factory=Rig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -175,9 +175,10 @@ def _title(run: RunRecord, summary: Summary) -> str:
 
 
 def _route_name(run: RunRecord) -> str:
-    """The route's id without the leaderboard's prefix and suffix."""
+    """The route's id, as a person says it: the leaderboard's prefix and suffix left out."""
     name = run.info.route_id.removesuffix(f"_rep{run.info.repetition}")
-    return name.removeprefix("RouteScenario_") or name
+    number = name.removeprefix("RouteScenario_")
+    return f"Route {number}" if number.isdigit() else number or name
 
 
 def _footer(summary: Summary, protocol: str) -> str:

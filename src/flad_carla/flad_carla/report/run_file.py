@@ -106,7 +106,7 @@ def save_run(record: RunRecord, folder: Path) -> Path:
     route = record.info.route
     meta = {
         "format": FORMAT,
-        "info": {**_fields(record.info), "lanes": None, "route": None},
+        "info": _fields(record.info),
         "result": _fields(record.result),
         "track_step_s": record.track_step_s,
         "ego_size": record.ego_size,
@@ -258,7 +258,7 @@ def _fields(value: Any) -> dict[str, Any]:
     return {
         f.name: _plain_data(getattr(value, f.name))
         for f in dataclasses.fields(value)
-        if f.name not in ("lanes", "route")
+        if f.name not in ("lanes", "route", "rig")
     }
 
 

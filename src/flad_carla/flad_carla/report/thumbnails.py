@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from flad_carla.rig import Rig
 
 Rgb = NDArray[np.uint8]  # [H, W, 3]
 
@@ -38,12 +39,8 @@ def thumbnail(image: Any, *, width: int, quality: int) -> bytes:
     return out.getvalue()
 
 
-def main_camera(rig: Mapping[str, Mapping[str, Any]]) -> str | None:
+def main_camera(rig: Rig) -> str | None:
     """The id of the camera to watch: the front one if there is one, else the first, else None."""
-    cameras = [
-        name
-        for name, entry in rig.items()
-        if "sensor.camera.rgb" in (entry.get("type"), entry.get("blueprint"))
-    ]
+    cameras = [sensor.id for sensor in rig.sensors if sensor.type == "sensor.camera.rgb"]
     front = [name for name in cameras if "front" in name]
     return next(iter(front + cameras), None)

@@ -10,7 +10,7 @@ function drawCurves(run, seek) {
   svg.replaceChildren();
   const events = element("g");
   let y = 22;
-  const add = (height, draw) => { draw(y, height); y += height + 16; };
+  const add = (height, draw) => { draw(y, height); y += height + 24; };
   const { ego } = run, has = (name) => ego[name].some((v) => !Number.isNaN(v));
 
   const top = Math.max(10, Math.ceil((run.topSpeed * 3.6 + 2) / 10) * 10);

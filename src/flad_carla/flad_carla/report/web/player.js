@@ -157,7 +157,7 @@ function drawTrail(pen, run, i, px) {
 }
 
 function drawBody(pen, x, y, yaw, kind, px) {
-  const length = Math.max(kind.length, 5 * px), width = Math.max(kind.width, 3 * px);
+  const length = Math.max(kind.length, 8 * px), width = Math.max(kind.width, kind.color === "walker" ? 8 * px : 4 * px);
   pen.save();
   pen.translate(x, y);
   pen.rotate(yaw * Math.PI / 180);
