@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Literal
 
 from flad_bringup.environment import installed_ros
 from flad_bringup.workspace import Workspace
+from flad_common.ports import is_free
 
 State = Literal["good", "warning", "bad"]
 
@@ -188,7 +188,7 @@ def _clock(workspace: Workspace) -> Finding:
 
 
 def _ports(workspace: Workspace) -> Finding:
-    taken = [port for port in _PORTS if not _is_free(port)]
+    taken = [port for port in _PORTS if not is_free(port)]
     return _finding(
         "ports",
         f"{', '.join(map(str, taken))} taken" if taken else f"{', '.join(map(str, _PORTS))} free",
@@ -264,13 +264,3 @@ def _version_line(program: str) -> str:
 
 def _lines(text: str) -> Iterator[str]:
     return (line.strip() for line in text.splitlines() if line.strip())
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -28,7 +28,9 @@ class FladError(Exception):
     """
 
     def __init__(self, code: ErrorCode, detail: str) -> None:
-        super().__init__(f"FLAD-{code.number} {code.name}: {detail}. {code.help}")
+        super().__init__(
+            f"FLAD-{code.number} {code.name}: {detail.rstrip()}\nWhat to do: {code.help}"
+        )
         self.code = code
         self.detail = detail
 
