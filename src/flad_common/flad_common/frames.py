@@ -81,7 +81,7 @@ def carla_points_to_ros(points: NDArray[_Number]) -> NDArray[_Number]:
     if points.ndim != 2 or points.shape[1] < 3:
         raise ValueError(f"points must have shape [N, >= 3], got {list(points.shape)}")
     mirrored = points.copy()
-    mirrored[:, 1] = np.negative(points[:, 1])  # numpy 2.4.6 negates a strided column in place wrongly
+    mirrored[:, 1] = np.negative(points[:, 1])  # in place, numpy 2.4.6 errs
     return mirrored
 
 
