@@ -73,7 +73,7 @@ def cityscapes_bgra(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def mirrored(raw: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     """LiDAR points in ROS's frame: the same records with y negated."""
     points = np.frombuffer(raw, dtype=dtype).copy()
-    np.negative(points["y"], out=points["y"])
+    points["y"] = np.negative(points["y"])  # in place, numpy 2.4.6 errs
     return points
 
 
