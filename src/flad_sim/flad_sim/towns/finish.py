@@ -164,9 +164,7 @@ def _place_signals(
                 t="0",
                 orientation="+",
             )
-            ET.SubElement(
-                reference, "validity", fromLane=str(a.lanes[0]), toLane=str(a.lanes[1])
-            )
+            ET.SubElement(reference, "validity", fromLane=str(a.lanes[0]), toLane=str(a.lanes[1]))
             controllers[a.junction_id].append(signal_id)
         elif a.street.edge in stopping:
             foot = near_pole(network, a.road_id, a.length - 1.0, a.lanes)

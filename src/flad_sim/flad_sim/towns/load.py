@@ -124,7 +124,9 @@ def _read_map(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
-        raise TownError(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+        raise TownError(
+            f"{path} cannot be read ({error.strerror}): check its permissions"
+        ) from error
 
 
 def _built(name: str, cache: Path) -> Path:

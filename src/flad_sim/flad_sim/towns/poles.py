@@ -36,9 +36,7 @@ def near_pole(network: RoadNetwork, road_id: int, s: float, lanes: tuple[int, in
     return Foot(road_id, s, edge - _BESIDE_KERB_M, 0.0, lanes)
 
 
-def far_pole(
-    network: RoadNetwork, road_id: int, lanes: tuple[int, int], junction_id: int
-) -> Foot:
+def far_pole(network: RoadNetwork, road_id: int, lanes: tuple[int, int], junction_id: int) -> Foot:
     """Beyond the junction, right of the line of the outermost lane; else at the near side."""
     road = network.roads[road_id].record
     stop = network.lane_center(road_id, lanes[0], road.length)
@@ -103,5 +101,7 @@ def _foot_at(
         if abs(local[0]) > 0.05 or (best is not None and abs(local[1]) >= abs(best.t)):
             continue
         # t is positive to the left, CARLA's local y to the right; headings mirror likewise
-        best = Foot(road_id, float(s[i]), -float(local[1]), math.radians(yaw - travel_yaw_deg), (0, 0))
+        best = Foot(
+            road_id, float(s[i]), -float(local[1]), math.radians(yaw - travel_yaw_deg), (0, 0)
+        )
     return best
