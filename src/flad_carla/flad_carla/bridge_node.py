@@ -20,7 +20,10 @@ from tf2_msgs.msg import TFMessage
 
 from flad_carla.control_inbox import ControlInbox, StampedControl
 from flad_carla.ros import messages
+from flad_carla.ros.diagnostics import BridgeHealth
 from flad_carla.ros.ego_topics import EgoTopics
+from flad_carla.ros.scene_topics import SceneTopics
+from flad_carla.ros.world_topics import WorldTopics
 from flad_carla.session import CarlaSession, Tick
 from flad_carla.session_errors import SessionError
 from flad_common.config import knob
@@ -69,7 +72,10 @@ class BridgeNode(Node):
         self._clock_pub = self.create_publisher(ClockMsg, "/clock", CLOCK)
         self._tf_pub = self.create_publisher(TFMessage, "/tf", TF)
         self._static_tf_pub = self.create_publisher(TFMessage, "/tf_static", TF_STATIC)
+        self._world_topics = WorldTopics(self, session)
         self._topics: dict[str, EgoTopics] = {}
+        self._scenes: dict[str, SceneTopics] = {}
+        self._health = BridgeHealth(self)
         self._inboxes: dict[str, ControlInbox] = {}
         self._step_ns = 0
 
@@ -77,17 +83,79 @@ class BridgeNode(Node):
         """Take the topics away and leave the executor."""
         for role in list(self._topics):
             self._remove(role)
+        self._health.destroy()
+        self._world_topics.destroy()
         self._executor.remove_node(self)
         self._executor.shutdown(timeout_sec=1.0)
         self.destroy_node()
 
     def publish(self, tick: Tick) -> None:
-        """Publish everything that this step brought, the clock first and odometry last."""
+        """Publish everything that this step brought, the clock first and odometry last.
+
+        In lockstep the first call for a vehicle waits until its planner is there: a step that
+        nobody hears is never answered.
+
+        Raises:
+            ControlTimeout: naming the vehicles that nobody listens to.
+        """
         self._step_ns = tick.stamp_ns
         self._follow_egos()
+        if self._config.mode == "lockstep":
+            self.wait_for_planners()
         self._clock_pub.publish(ClockMsg(clock=messages.time_msg(tick.stamp_ns)))
+        self._world_topics.publish(tick)
+        for scene in self._scenes.values():
+            scene.publish(tick, self._world_topics.lights)
         transforms = [topics.publish(tick) for topics in self._topics.values()]
         self._tf_pub.publish(TFMessage(transforms=[t for t in transforms if t is not None]))
+        self._health.publish(tick, self._inboxes)
+
+    def collect_and_apply(self, tick: Tick) -> dict[str, carla.VehicleControl]:
+        """Get the controls as the mode says and give them to the vehicles; returns them.
+
+        Raises:
+            ControlTimeout: in lockstep, naming who did not answer.
+        """
+        lockstep = self._config.mode == "lockstep"
+        controls = self.wait_for_control(tick) if lockstep else self.newest_control(tick)
+        for role, control in controls.items():
+            self._session.apply_control(role, control)
+        for role, topics in self._topics.items():
+            if topics.ackermann is not None and not self._session.egos[role].autopilot:
+                self._session.apply_ackermann(role, ackermann_control(topics.ackermann))
+        return controls
+
+    def wait_while_paused(self) -> None:
+        """Handle what arrives until the world may step: /carla/control can hold it."""
+        while not self._world_topics.take_step():
+            self._executor.spin_once(timeout_sec=0.5)
+
+    def note_lateness(self, num_late: int, worst_s: float) -> None:
+        """In realtime: how many steps began late so far, and by how much; for /diagnostics."""
+        self._health.num_late_steps, self._health.worst_lateness_s = num_late, worst_s
+
+    def wait_for_planners(self, deadline_s: float | None = None) -> None:
+        """Wait until every vehicle's odometry is heard by somebody who sends controls.
+
+        Raises:
+            ControlTimeout: naming the vehicles without one.
+        """
+        self._follow_egos()
+        limit_s = self._config.control_deadline_s if deadline_s is None else deadline_s
+        end_s = time.monotonic() + limit_s
+        while missing := [r for r in self._waited() if not self._is_driven(r)]:
+            if time.monotonic() > end_s:
+                topics = ", ".join(self._topics[role].control_topic for role in missing)
+                raise ControlTimeout(
+                    f"no planner for {', '.join(missing)} within {limit_s:g} s: nobody hears the "
+                    f"odometry and publishes {topics}; start one for each, and see that "
+                    "ROS_DOMAIN_ID is the same",
+                    tuple(missing),
+                )
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def _is_driven(self, role: str) -> bool:
+        return self._inboxes[role].manual.active or self._topics[role].is_heard()
 
     def wait_for_control(
         self, tick: Tick, deadline_s: float | None = None
@@ -157,22 +225,37 @@ class BridgeNode(Node):
         """Topics for vehicles that are new, none for those that are gone."""
         for role in [r for r in self._topics if r not in self._session.egos]:
             self._remove(role)
-        new = [r for r in self._session.egos if r not in self._topics]
-        for role in new:
-            inbox = ControlInbox(self._config.control_watchdog_s)
-            self._inboxes[role] = inbox
-            self._topics[role] = EgoTopics(
-                self,
-                self._session.egos[role],
-                inbox,
-                step=lambda: (self._step_ns, self._clock_s()),
-                set_autopilot=lambda on, r=role: self._session.set_autopilot(r, on),
-            )
-        if new:
+        changed = False
+        for role, ego in self._session.egos.items():
+            if role not in self._topics:
+                self._add(role)
+            elif self._topics[role].ego is not ego:
+                self._topics[role].rebind(ego)
+                self._scenes[role].rebind(ego.actor.id)
+            else:
+                continue
+            changed = True
+        if changed:
             static = [t for topics in self._topics.values() for t in topics.static_transforms(0)]
             self._static_tf_pub.publish(TFMessage(transforms=static))
 
+    def _add(self, role: str) -> None:
+        ego = self._session.egos[role]
+        inbox = ControlInbox(self._config.control_watchdog_s)
+        self._inboxes[role] = inbox
+        self._topics[role] = EgoTopics(
+            self,
+            ego,
+            inbox,
+            step=lambda: (self._step_ns, self._clock_s()),
+            set_autopilot=lambda on: self._session.set_autopilot(role, on),
+        )
+        self._scenes[role] = SceneTopics(
+            self, f"/carla/{role}", self._world_topics.cache, own_id=ego.actor.id
+        )
+
     def _remove(self, role: str) -> None:
+        self._scenes.pop(role).destroy()
         self._topics.pop(role).destroy()
         del self._inboxes[role]
 

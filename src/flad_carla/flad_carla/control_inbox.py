@@ -49,6 +49,10 @@ class ControlInbox:
         """Stamp of the last control, None before the first."""
         return None if self._newest is None else self._newest.stamp_ns
 
+    def reset(self) -> None:
+        """Forget the controls, not the person: another vehicle has taken the role."""
+        self._newest = None
+
     def put(self, message: StampedControl, step_ns: int, clock_s: float) -> str | None:
         """Take a control while ``step_ns`` is the newest step; returns why it was refused.
 

@@ -45,13 +45,18 @@ class PoseHistory:
         """Stamp of the last pose, None before the first."""
         return self._entries[-1][0] if self._entries else None
 
-    def add(self, stamp_ns: int, pose: Pose2) -> None:
-        """Append a pose; one that is not newer than the last starts the history afresh.
+    def clear(self) -> None:
+        """Forget the past."""
+        self._entries.clear()
 
-        Time that runs backwards means that the world was reloaded: nothing from before holds.
+    def add(self, stamp_ns: int, pose: Pose2) -> None:
+        """Append a pose, newer than the last.
+
+        Raises:
+            ValueError: if it is not.
         """
         if self._entries and stamp_ns <= self._entries[-1][0]:
-            self._entries.clear()
+            raise ValueError(f"{stamp_ns} ns is not after {self._entries[-1][0]} ns")
         self._entries.append((stamp_ns, pose))
         while stamp_ns - self._entries[0][0] > self._span_ns:
             self._entries.popleft()

@@ -18,6 +18,8 @@ from flad_planner.manual import ManualConfig, ManualOverride
 from flad_planner.plan import AnchoredPlan, Plan, PlanLimits, RawPlan, complaint
 from flad_planner.stop import Stop, StopConfig
 
+_JUMP_M = 5.0  # more than a collision moves a vehicle in one step
+
 
 class PlannerState(IntEnum):
     """What the planner is doing, with the numbers of ``flad_msgs/PlannerStatus``."""
@@ -110,12 +112,20 @@ class Planner:
         return self._active
 
     def observe(self, ego: Ego) -> None:
-        """Take odometry. A stamp that goes back means a new world: everything is forgotten."""
+        """Take odometry.
+
+        A stamp that goes back, or a place that no vehicle gets to in the time, means a new world
+        or another vehicle: everything is forgotten.
+        """
         if self._ego is not None:
-            if ego.stamp_ns <= self._ego.stamp_ns:
+            dt_s = (ego.stamp_ns - self._ego.stamp_ns) * 1e-9
+            here, there = ego.pose, self._ego.pose
+            jump_m = math.hypot(here.x_m - there.x_m, here.y_m - there.y_m)
+            if dt_s <= 0.0 or jump_m > _JUMP_M + self._config.limits.max_speed_mps * dt_s:
+                self._history.clear()
                 self._forget()
             else:
-                self._dt_s = (ego.stamp_ns - self._ego.stamp_ns) * 1e-9
+                self._dt_s = dt_s
         self._ego = ego
         if not ego.is_finite():
             return

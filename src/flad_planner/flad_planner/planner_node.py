@@ -87,7 +87,7 @@ class PlannerNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers = [
             self.create_timer(1.0, self._publish_diagnostics, clock=steady),
-            self.create_timer(0.1, self._watch_odometry, clock=steady),
+            self.create_timer(0.05, self._watch_odometry, clock=steady),
         ]
         return super().on_configure(state)
 
@@ -132,7 +132,8 @@ class PlannerNode(LifecycleNode):
             return
         self._heard_s = time.monotonic()
         self._last_odometry = msg
-        self._waiting.append(msg)
+        # In lockstep a newer step means that the one before is over, answered or not.
+        self._waiting = [msg]
         self._answer()
 
     def _on_plan(self, msg: PlanMsg) -> None:
@@ -169,22 +170,26 @@ class PlannerNode(LifecycleNode):
             )
 
     def _answer(self) -> None:
-        """Answer every odometry that needs to wait no longer, oldest first."""
-        while self._waiting:
-            stamp_ns = convert.stamp_to_ns(self._waiting[0].header.stamp)
-            due = self._lockstep and plan_is_due(stamp_ns, self._config.plan_period_s)
+        """Answer the odometry that waits, unless in lockstep its plan or its reader lacks."""
+        if not self._waiting:
+            return
+        msg = self._waiting[0]
+        stamp_ns = convert.stamp_to_ns(msg.header.stamp)
+        if self._lockstep:
+            due = plan_is_due(stamp_ns, self._config.plan_period_s)
             if due and stamp_ns not in self._plans and not self._planner.manual.active:
                 return
-            msg = self._waiting.pop(0)
-            ego = convert.ego_from_odometry(msg)
-            self._planner.observe(ego)
-            if stamp_ns in self._plans:
-                self._hand_over(self._plans[stamp_ns])
-            self._plans.clear()
-            decision = self._planner.decide(self._clock_s())
-            self._log_change(decision)
-            self._decision = decision
-            self._publish(msg, decision)
+            if not self._control_pub.get_subscription_count():
+                return  # an answer now would be lost; the timer tries again
+        self._waiting.clear()
+        self._planner.observe(convert.ego_from_odometry(msg))
+        if stamp_ns in self._plans:
+            self._hand_over(self._plans[stamp_ns])
+        self._plans.clear()
+        decision = self._planner.decide(self._clock_s())
+        self._log_change(decision)
+        self._decision = decision
+        self._publish(msg, decision)
 
     def _hand_over(self, plan: RawPlan) -> None:
         refused = self._planner.receive(plan)
@@ -232,8 +237,11 @@ class PlannerNode(LifecycleNode):
         """In realtime: brake when the odometry falls silent. Lockstep's bridge has a deadline."""
         if not self._control_pub.is_activated or self._last_odometry is None:
             return
+        if self._lockstep:
+            self._answer()
+            return
         quiet_s = time.monotonic() - self._heard_s
-        if self._lockstep or quiet_s <= self._config.odometry_watchdog_s:
+        if quiet_s <= self._config.odometry_watchdog_s:
             return
         self.get_logger().warning(
             f"no odometry for {quiet_s:.1f} s: braking", throttle_duration_sec=5.0

@@ -21,6 +21,7 @@ from std_msgs.msg import Bool, Float32
 
 from flad_carla.control_inbox import ControlInbox, StampedControl
 from flad_carla.ros import messages
+from flad_carla.ros.guard import guarded
 from flad_carla.ros.sensors import SensorPublisher, sensor_publisher
 from flad_carla.session import Ego, Tick
 from flad_common import frames
@@ -63,27 +64,29 @@ class EgoTopics:
         self._info_pub = node.create_publisher(CarlaEgoVehicleInfo, f"{base}/vehicle_info", LATCHED)
         self._info_sent = False
         self._sensors: dict[str, SensorPublisher] = {}
-        for spec in ego.rig.sensors:
-            publisher = sensor_publisher(node, ego.role, spec)
-            if publisher is not None:
-                self._sensors[spec.id] = publisher
+        self._make_sensors()
         self._inputs = [
             node.create_subscription(
-                CarlaEgoVehicleControl, self.control_topic, self._on_control, CONTROL
+                CarlaEgoVehicleControl, self.control_topic, guarded(node, self._on_control), CONTROL
             ),
             node.create_subscription(
                 CarlaEgoVehicleControl,
                 f"{base}/vehicle_control_cmd_manual",
-                self._on_manual,
+                guarded(node, self._on_manual),
                 CONTROL,
             ),
             node.create_subscription(
-                Bool, f"{base}/vehicle_control_manual_override", self._on_override, LATCHED
+                Bool,
+                f"{base}/vehicle_control_manual_override",
+                guarded(node, self._on_override),
+                LATCHED,
             ),
             node.create_subscription(
-                AckermannDrive, f"{base}/ackermann_cmd", self._on_ackermann, CONTROL
+                AckermannDrive, f"{base}/ackermann_cmd", guarded(node, self._on_ackermann), CONTROL
             ),
-            node.create_subscription(Bool, f"{base}/enable_autopilot", self._on_autopilot, CONTROL),
+            node.create_subscription(
+                Bool, f"{base}/enable_autopilot", guarded(node, self._on_autopilot), CONTROL
+            ),
         ]
 
     def destroy(self) -> None:
@@ -94,6 +97,24 @@ class EgoTopics:
             sensor.destroy()
         for publisher in (self._info_pub, self._status_pub, self._speed_pub, self._odometry_pub):
             self._node.destroy_publisher(publisher)
+
+    @property
+    def ego(self) -> Ego:
+        """The vehicle that these topics tell of."""
+        return self._ego
+
+    def rebind(self, ego: Ego) -> None:
+        """Another vehicle has taken the role: the topics stay, so that nobody has to rediscover."""
+        changed = ego.rig != self._ego.rig
+        self._ego = ego
+        self._info_sent = False
+        self.ackermann = None
+        self._inbox.reset()
+        if changed:
+            for sensor in self._sensors.values():
+                sensor.destroy()
+            self._sensors.clear()
+            self._make_sensors()
 
     def static_transforms(self, stamp_ns: int) -> list[TransformStamped]:
         """Where the sensors stand on the vehicle, and ``base_link`` for who expects one."""
@@ -136,6 +157,16 @@ class EgoTopics:
     def num_drivers(self) -> int:
         """How many publishers there are on the control topic."""
         return self._node.count_publishers(self.control_topic)
+
+    def is_heard(self) -> bool:
+        """Whether somebody listens to the odometry and may answer it."""
+        return self._odometry_pub.get_subscription_count() > 0 and self.num_drivers() > 0
+
+    def _make_sensors(self) -> None:
+        for spec in self._ego.rig.sensors:
+            publisher = sensor_publisher(self._node, self._ego.role, spec)
+            if publisher is not None:
+                self._sensors[spec.id] = publisher
 
     def _odometry(
         self, state: Any, pose: frames.RosPose, velocity: frames.Vec3, stamp_ns: int
