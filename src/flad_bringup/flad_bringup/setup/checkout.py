@@ -72,7 +72,8 @@ def setup_steps(
     """The steps, with the digests of their inputs as they are now."""
     ros = installed_ros(environment)
     files = requirement_files(workspace, config.sets, ros)
-    packages_key = digest(files, sys.version, ros or "wheels", str(workspace.root))
+    base = (sys.version, ros or "wheels", str(workspace.root))
+    build_tools = [] if ros else [workspace.root / "requirements/ros.txt"]
     messages = message_folders(workspace, environment)
     message_files = [p for folder in messages for p in folder.rglob("*") if p.is_file()]
     if ros:
@@ -82,7 +83,7 @@ def setup_steps(
         Step(
             name="packages",
             title=f"installing {', '.join(f.stem for f in files)} requirements",
-            key=packages_key,
+            key=digest(files, *base),
             is_present=workspace.site_packages.is_dir,
             run=lambda: _install(workspace, files, environment),
         ),
@@ -96,17 +97,18 @@ def setup_steps(
         Step(
             name="messages",
             title=f"building {', '.join(f.name for f in messages)} with colcon",
-            key=digest(message_files, packages_key),
+            key=digest([*message_files, *build_tools], *base),
             is_present=(workspace.install / "setup.bash").is_file,
             run=lambda: _build(workspace, messages, environment, ros),
         ),
     ]
     if "sim" in config.sets:
+        sumo = [workspace.root / "requirements/sim.txt"]
         steps.append(
             Step(
                 name="towns",
                 title="building the towns",
-                key=digest(_town_sources(workspace), packages_key),
+                key=digest([*_town_sources(workspace), *sumo], *base),
                 is_present=workspace.towns.is_dir,
                 run=lambda: _build_towns(workspace, environment),
             )

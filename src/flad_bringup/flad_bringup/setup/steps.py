@@ -41,7 +41,11 @@ class StepDone:
 def run_steps(
     steps: Sequence[Step], stamp_file: Path, *, tell: Callable[[str], None]
 ) -> list[StepDone]:
-    """Run what is out of date, in order. A step that fails leaves the earlier ones done."""
+    """Run what is out of date, in order. A step that fails leaves the earlier ones done.
+
+    Raises:
+        FladError: from the step, or BUILD_FAILED if it left nothing behind.
+    """
     stamps = _read_stamps(stamp_file)
     done = []
     for number, step in enumerate(steps, start=1):
@@ -51,6 +55,10 @@ def run_steps(
         tell(f"[{number}/{len(steps)}] {step.title}")
         started = time.monotonic()
         step.run()
+        if not step.is_present():
+            raise FladError(
+                BUILD_FAILED, f"the step {step.name!r} ended well, but what it makes is not there"
+            )
         stamps[step.name] = step.key
         _write_stamps(stamp_file, stamps)
         seconds = time.monotonic() - started
