@@ -8,16 +8,22 @@ loop that does so standing alone is :mod:`flad_carla.bridge_loop`.
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import carla
-from rclpy.executors import SingleThreadedExecutor
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock as ClockMsg
 from tf2_msgs.msg import TFMessage
 
+from flad_carla.bridge import BridgeConfig, ControlTimeout
+from flad_carla.bridge_loop import BridgeLoop, parse_arguments
 from flad_carla.control_inbox import ControlInbox, StampedControl
 from flad_carla.ros import messages
 from flad_carla.ros.diagnostics import BridgeHealth
@@ -26,38 +32,7 @@ from flad_carla.ros.scene_topics import SceneTopics
 from flad_carla.ros.world_topics import WorldTopics
 from flad_carla.session import CarlaSession, Tick
 from flad_carla.session_errors import SessionError
-from flad_common.config import knob
 from flad_common.ros.qos import CLOCK, TF, TF_STATIC
-
-
-class ControlTimeout(SessionError):  # noqa: N818 - says more than an Error suffix
-    """Somebody did not answer a step in time; ``missing`` names the vehicles."""
-
-    def __init__(self, text: str, missing: tuple[str, ...]) -> None:
-        super().__init__(text)
-        self.missing = missing
-
-
-@dataclass(frozen=True, kw_only=True)
-class BridgeConfig:
-    """How the bridge works in time."""
-
-    mode: Literal["lockstep", "realtime"] = knob(
-        "lockstep",
-        unit="",
-        doc="lockstep: every step waits for its controls; realtime: paced to the wall clock.",
-    )
-    control_deadline_s: float = knob(
-        10.0, unit="s", doc="In lockstep, longest wait (wall time) for the controls of a step."
-    )
-    control_watchdog_s: float = knob(
-        0.5, unit="s", doc="Silence after which the bridge brakes (realtime and manual override)."
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("control_deadline_s", "control_watchdog_s"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
 class BridgeNode(Node):
@@ -67,7 +42,7 @@ class BridgeNode(Node):
         super().__init__("bridge", **kwargs)
         self._session = session
         self._config = config
-        self._executor = SingleThreadedExecutor()
+        self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
         self._clock_pub = self.create_publisher(ClockMsg, "/clock", CLOCK)
         self._tf_pub = self.create_publisher(TFMessage, "/tf", TF)
@@ -185,6 +160,18 @@ class BridgeNode(Node):
             for role in self._waited()
         }
 
+    def wait_until(self, condition: Callable[[], bool], what: str, deadline_s: float) -> None:
+        """Handle what arrives until ``condition`` holds.
+
+        Raises:
+            ControlTimeout: saying that ``what`` did not happen.
+        """
+        end_s = time.monotonic() + deadline_s
+        while not condition():
+            if time.monotonic() > end_s:
+                raise ControlTimeout(f"{what} did not happen within {deadline_s:g} s", ())
+            self._executor.spin_once(timeout_sec=0.02)
+
     def spin_for(self, duration_s: float) -> None:
         """Handle what arrives during ``duration_s`` of wall time."""
         end_s = time.monotonic() + duration_s
@@ -282,3 +269,31 @@ def ackermann_control(msg: Any) -> carla.VehicleAckermannControl:
         acceleration=msg.acceleration,
         jerk=msg.jerk,
     )
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the standing bridge until Ctrl-C; ends with a sentence and status 1 on a bad start."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    arguments = remove_ros_args(sys.argv if args is None else [sys.argv[0], *args])[1:]
+    rclpy.init(args=args)
+    session, node = None, None
+    try:
+        config, folder = parse_arguments(arguments)
+        session = CarlaSession(config.session)
+        loop = BridgeLoop(session, config, folder)
+        node = BridgeNode(session, config.bridge)
+        loop.run(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (SessionError, ValueError, TypeError, OSError) as error:
+        raise SystemExit(f"bridge: {error}") from error
+    finally:
+        if node is not None:
+            node.close()
+        if session is not None:
+            session.close()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

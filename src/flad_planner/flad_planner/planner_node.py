@@ -201,8 +201,9 @@ class PlannerNode(LifecycleNode):
 
     def _publish(self, odometry: Odometry, decision: Decision) -> None:
         header = self._header(odometry)
-        self._control_pub.publish(convert.control_to_msg(decision.control, header))
+        # The status first: in lockstep the control ends the step.
         self._status_pub.publish(convert.status_msg(decision, header))
+        self._control_pub.publish(convert.control_to_msg(decision.control, header))
         active = self._planner.active_plan
         height_m = odometry.pose.pose.position.z
         if active is not None and self._path_pub.get_subscription_count():
