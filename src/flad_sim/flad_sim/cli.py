@@ -14,6 +14,7 @@ from pathlib import Path
 from flad_sim.errors import ExitCode, PortInUseError
 from flad_sim.server import Server, ServerConfig
 from flad_sim.towns import TownError
+from flad_sim.traffic import TrafficError
 from flad_sim.world import World, WorldConfig
 
 
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         return asyncio.run(_serve(world_config, server_config))
     except PortInUseError as error:
         return _fail(error, ExitCode.PORT_IN_USE)
-    except TownError as error:
+    except (TownError, TrafficError) as error:
         return _fail(error, ExitCode.BAD_TOWN)
 
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flad_sim.episode import Episode
 from flad_sim.errors import PortInUseError
 from flad_sim.protocol.framing import FramingError, Request, RequestReader
 from flad_sim.protocol.structs import EpisodeSettings
@@ -121,6 +122,11 @@ class Server:
     def expect_subscriber(self, stream_id: int) -> None:
         """A client is about to subscribe."""
         self._hub.expect(stream_id)
+
+    @property
+    def episode(self) -> Episode:
+        """The present episode of the world."""
+        return self.world.episode
 
     def note(self, text: str) -> None:
         """Say something in the log, the first time only."""

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+import numpy as np
+
 from flad_sim.actors import TrafficLight, TrafficSign
 from flad_sim.blueprints import BlueprintLibrary
 from flad_sim.registry import ActorRegistry
@@ -25,26 +27,39 @@ def place_signals(
         blueprint_id = _blueprint_id(signal)
         if blueprint_id is None:
             continue
-        common = {
-            "actor_id": actors.new_id(),
-            "blueprint": library[blueprint_id],
-            "attributes": {},
-            "box": trigger_in_own_frame(signal),
-            "pose": Pose(signal.transform),
-            "signal": signal,
-        }
-        if blueprint_id == "traffic.traffic_light":
-            status = LightStatus(signal.signal_id, LightState.RED)
-            light = TrafficLight(**common, status=status, pole_index=poles[signal.group])
+        actor_id = actors.new_id()
+        blueprint = library[blueprint_id]
+        box, pose = trigger_in_own_frame(signal), Pose(signal.transform)
+        if signal.kind == LIGHT_KIND:
+            actors.add(
+                TrafficLight(
+                    actor_id=actor_id,
+                    blueprint=blueprint,
+                    attributes={},
+                    box=box,
+                    pose=pose,
+                    signal=signal,
+                    status=LightStatus(signal.signal_id, LightState.RED),
+                    pole_index=poles[signal.group],
+                )
+            )
             poles[signal.group] += 1
-            actors.add(light)
         else:
-            actors.add(TrafficSign(**common))
+            actors.add(
+                TrafficSign(
+                    actor_id=actor_id,
+                    blueprint=blueprint,
+                    attributes={},
+                    box=box,
+                    pose=pose,
+                    signal=signal,
+                )
+            )
 
 
 def trigger_in_own_frame(signal: Signal) -> BoundingBox:
     """The trigger box, given in the world, as seen from the signal's foot."""
-    center = signal.transform.to_local([signal.trigger.center])[0]
+    center = signal.transform.to_local(np.array([signal.trigger.center]))[0]
     x, y, z = (float(v) for v in center)
     return BoundingBox((x, y, z), signal.trigger.extent, signal.trigger.yaw - signal.transform.yaw)
 

@@ -26,7 +26,7 @@ _MAX_FORCE = 1.0e9
 
 
 def _by_id(api: Api, ids: Any) -> list[Any]:
-    found = (api.world.actors.find(i) for i in decode_ids(ids))
+    found = (api.episode.actors.find(i) for i in decode_ids(ids))
     return [encode(api, actor) for actor in found if actor is not None]
 
 
@@ -36,7 +36,9 @@ def _box(api: Api, actor_id: Any) -> list[Any]:
 
 
 def _spawn(api: Api, description: Any, transform: Any) -> list[Any]:
-    actor = spawning.spawn(api.world, decode_description(description), decode_transform(transform))
+    actor = spawning.spawn(
+        api.episode, decode_description(description), decode_transform(transform)
+    )
     return encode(api, actor)
 
 
@@ -44,7 +46,7 @@ def _spawn_attached(
     api: Api, description: Any, transform: Any, parent: Any, attachment: Any = 0, bone: Any = ""
 ) -> list[Any]:
     actor = spawning.spawn(
-        api.world,
+        api.episode,
         decode_description(description),
         decode_transform(transform),
         decode_int(parent, "parent"),
@@ -55,14 +57,14 @@ def _spawn_attached(
 def destroy(api: Api, actor_id: Any) -> bool:
     """Take an actor out of the world."""
     number = decode_int(actor_id, "actor")
-    if not spawning.destroy(api.world, number):
+    if not spawning.destroy(api.episode, number):
         raise RequestRefused(f"no actor {number}: it was destroyed or never spawned")
     return True
 
 
 def set_transform(api: Api, actor_id: Any, transform: Any) -> None:
     """Move an actor at once."""
-    spawning.place(api.world, decode_int(actor_id, "actor"), decode_transform(transform))
+    spawning.place(api.episode, decode_int(actor_id, "actor"), decode_transform(transform))
 
 
 def set_location(api: Api, actor_id: Any, location: Any) -> None:
@@ -70,12 +72,12 @@ def set_location(api: Api, actor_id: Any, location: Any) -> None:
     actor = find(api, actor_id)
     x, y, z = decode_vector(location, "location")
     base = actor.mount if actor.mount is not None else actor.pose.transform
-    spawning.place(api.world, actor.actor_id, base.moved(x=x, y=y, z=z))
+    spawning.place(api.episode, actor.actor_id, base.moved(x=x, y=y, z=z))
 
 
 def set_target_velocity(api: Api, actor_id: Any, velocity: Any) -> None:
     """Give a vehicle or pedestrian a velocity, m/s in the world."""
-    spawning.body_of(api.world, find(api, actor_id)).set_target_velocity(
+    spawning.body_of(api.episode, find(api, actor_id)).set_target_velocity(
         decode_vector(velocity, "velocity", _MAX_SPEED)
     )
 
@@ -89,7 +91,7 @@ def set_target_angular_velocity(api: Api, actor_id: Any, velocity: Any) -> None:
 
 def add_impulse(api: Api, actor_id: Any, impulse: Any) -> None:
     """Kick a body, N s."""
-    spawning.body_of(api.world, find(api, actor_id)).add_impulse(
+    spawning.body_of(api.episode, find(api, actor_id)).add_impulse(
         decode_vector(impulse, "impulse", _MAX_FORCE)
     )
 
@@ -118,7 +120,7 @@ def set_simulate_physics(api: Api, actor_id: Any, enabled: Any) -> None:
     if isinstance(actor, (ClientVehicle, ClientWalker)):
         actor.body.set_simulate_physics(wanted)
     elif isinstance(actor, TrafficVehicle) and not wanted:
-        spawning.take_over(api.world, actor.actor_id).body.set_simulate_physics(False)
+        spawning.take_over(api.episode, actor.actor_id).body.set_simulate_physics(False)
 
 
 def set_collisions(api: Api, actor_id: Any, enabled: Any) -> None:
@@ -137,7 +139,7 @@ def set_enable_gravity(api: Api, actor_id: Any, enabled: Any) -> None:
 
 def find(api: Api, actor_id: Any) -> Actor:
     """The living actor of that id."""
-    return api.world.actors.get(decode_int(actor_id, "actor"), Actor)
+    return api.episode.actors.get(decode_int(actor_id, "actor"), Actor)
 
 
 def _constant_velocity(api: Api, actor_id: Any, velocity: Any) -> None:
@@ -155,11 +157,11 @@ def _no_constant_velocity(api: Api, actor_id: Any) -> None:
 def _impulse_at(api: Api, actor_id: Any, impulse: Any, location: Any) -> None:
     x, y, _ = decode_vector(impulse, "impulse", _MAX_FORCE)
     px, py, _ = decode_vector(location, "location")
-    spawning.body_of(api.world, find(api, actor_id)).push((x, y), (px, py))
+    spawning.body_of(api.episode, find(api, actor_id)).push((x, y), (px, py))
 
 
 def _vehicle_body(api: Api, actor_id: Any) -> VehicleBody:
-    return spawning.take_over(api.world, decode_int(actor_id, "actor")).body
+    return spawning.take_over(api.episode, decode_int(actor_id, "actor")).body
 
 
 HANDLERS: dict[str, Handler] = values(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from flad_sim.episode import Episode
 from flad_sim.errors import RequestRefused
 from flad_sim.world import World
 
@@ -18,6 +19,10 @@ class Api(Protocol):
 
     world: World
     traffic_managers: dict[int, str]  # host by port
+
+    @property
+    def episode(self) -> Episode:
+        """The present episode of the world."""
 
     def note(self, text: str) -> None:
         """Say something in the log, the first time only."""

@@ -69,7 +69,7 @@ def _spawn(api: Api, body: list[Any], depth: int) -> int:
     parent_id = decode_int(parent[1], "parent") if parent[0] and len(parent) > 1 else 0
     # body[3], the attachment type, is uninitialised memory of the client when there is no parent.
     actor = spawning.spawn(
-        api.world, decode_description(body[0]), decode_transform(body[1]), parent_id
+        api.episode, decode_description(body[0]), decode_transform(body[1]), parent_id
     )
     for command in decode_list(body[5], "do_after") if len(body) > 5 else []:
         try:

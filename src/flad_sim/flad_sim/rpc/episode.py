@@ -49,12 +49,12 @@ def _set_settings(api: Api, settings: Any) -> int:
 
 def _map_info(api: Api) -> list[Any]:
     world = api.world
-    points = [encode_transform(t) for t in world.spawn_points]
-    return [f"Carla/Maps/{world.town.name}", points]
+    points = [encode_transform(t) for t in world.episode.spawn_points]
+    return [f"Carla/Maps/{world.episode.town.name}", points]
 
 
 def _map_data(api: Api) -> str:
-    return api.world.town.xodr_text
+    return api.world.episode.town.xodr_text
 
 
 def _required_files(api: Api, folder: Any = "", download: Any = True) -> list[str]:
@@ -83,7 +83,7 @@ def _ignore(api: Api, *args: Any) -> None:
 
 
 def _spectator(api: Api) -> list[Any]:
-    return encode(api, api.world.spectator)
+    return encode(api, api.episode.spectator)
 
 
 def _definitions(api: Api) -> list[Any]:
@@ -91,11 +91,11 @@ def _definitions(api: Api) -> list[Any]:
 
 
 def _weather(api: Api) -> list[float]:
-    return encode_weather(api.world.weather)
+    return encode_weather(api.episode.weather)
 
 
 def _set_weather(api: Api, weather: Any) -> None:
-    api.world.weather = decode_weather(weather)
+    api.episode.weather = decode_weather(weather)
 
 
 HANDLERS: dict[str, Handler] = values(

@@ -19,8 +19,8 @@ _MAX_DISTANCE_M = 1.0e5
 
 
 def _cast_ray(api: Api, start: Any, end: Any) -> list[Any]:
-    hits = api.world.renderer.cast_ray(
-        api.world.visible(), decode_vector(start, "start"), decode_vector(end, "end")
+    hits = api.episode.renderer.cast_ray(
+        api.episode.visible(), decode_vector(start, "start"), decode_vector(end, "end")
     )
     return [_labelled(point, tag) for point, tag in hits]
 
@@ -34,7 +34,7 @@ def _project_point(api: Api, location: Any, direction: Any, distance: Any) -> li
         return [False, _labelled(start, Tag.UNLABELED)]
     scale = reach / length
     end = (start[0] + d[0] * scale, start[1] + d[1] * scale, start[2] + d[2] * scale)
-    hits = api.world.renderer.cast_ray(api.world.visible(), start, end)
+    hits = api.episode.renderer.cast_ray(api.episode.visible(), start, end)
     return [True, _labelled(*hits[0])] if hits else [False, _labelled(start, Tag.UNLABELED)]
 
 
@@ -61,7 +61,7 @@ def _object_names(api: Api) -> list[str]:
 
 def _selected(api: Api, tag: Any) -> list[tuple[int, StaticBox]]:
     wanted = decode_int(tag, "object type")
-    boxes = enumerate(api.world.scenery.boxes, start=1)
+    boxes = enumerate(api.episode.scenery.boxes, start=1)
     return [(i, b) for i, b in boxes if wanted in (_ANY, int(b.tag))]
 
 

@@ -15,7 +15,7 @@ _HEAD_EXTENT = (0.2, 0.25, 0.55)  # half sizes of a head with three 0.3 m lamps
 
 
 def _light(api: Api, actor_id: Any) -> TrafficLight:
-    return api.world.actors.get(decode_int(actor_id, "traffic light"), TrafficLight)
+    return api.episode.actors.get(decode_int(actor_id, "traffic light"), TrafficLight)
 
 
 def set_state(api: Api, actor_id: Any, state: Any) -> None:
@@ -24,29 +24,29 @@ def set_state(api: Api, actor_id: Any, state: Any) -> None:
     if number not in [s.value for s in LightState]:
         raise RequestRefused(f"traffic light state must be 0 to 4, got {number}")
     light = _light(api, actor_id)
-    api.world.traffic.set_light(light.signal.signal_id, LightState(number))
-    api.world.read_lights()
+    api.episode.traffic.set_light(light.signal.signal_id, LightState(number))
+    api.episode.read_lights()
 
 
 def _set_green(api: Api, actor_id: Any, seconds: Any) -> None:
-    api.world.traffic.set_light_times(
+    api.episode.traffic.set_light_times(
         _light(api, actor_id).signal.signal_id, green=_duration(seconds)
     )
-    api.world.read_lights()
+    api.episode.read_lights()
 
 
 def _set_yellow(api: Api, actor_id: Any, seconds: Any) -> None:
-    api.world.traffic.set_light_times(
+    api.episode.traffic.set_light_times(
         _light(api, actor_id).signal.signal_id, yellow=_duration(seconds)
     )
-    api.world.read_lights()
+    api.episode.read_lights()
 
 
 def _set_red(api: Api, actor_id: Any, seconds: Any) -> None:
-    api.world.traffic.set_light_times(
+    api.episode.traffic.set_light_times(
         _light(api, actor_id).signal.signal_id, red=_duration(seconds)
     )
-    api.world.read_lights()
+    api.episode.read_lights()
 
 
 def _duration(seconds: Any) -> float:
@@ -57,8 +57,8 @@ def _duration(seconds: Any) -> float:
 
 
 def _freeze_all(api: Api, frozen: Any) -> None:
-    api.world.traffic.freeze_lights(decode_bool(frozen, "frozen"))
-    api.world.read_lights()
+    api.episode.traffic.freeze_lights(decode_bool(frozen, "frozen"))
+    api.episode.read_lights()
 
 
 def _reset_group(api: Api, actor_id: Any) -> None:
@@ -67,14 +67,14 @@ def _reset_group(api: Api, actor_id: Any) -> None:
 
 
 def _reset_all(api: Api) -> None:
-    api.world.traffic.reset_lights()
-    api.world.read_lights()
+    api.episode.traffic.reset_lights()
+    api.episode.read_lights()
 
 
 def _group(api: Api, actor_id: Any) -> list[int]:
     light = _light(api, actor_id)
-    ids = set(api.world.traffic.light_group(light.signal.signal_id))
-    return [a.actor_id for a in api.world.lights if a.signal.signal_id in ids]
+    ids = set(api.episode.traffic.light_group(light.signal.signal_id))
+    return [a.actor_id for a in api.episode.lights if a.signal.signal_id in ids]
 
 
 def _head_boxes(api: Api, actor_id: Any) -> list[Any]:

@@ -55,11 +55,11 @@ def set_lights(api: Api, actor_id: Any, flags: Any) -> None:
 
 def driven(api: Api, actor_id: Any) -> ClientVehicle:
     """The vehicle, taken out of the traffic simulation if it was in it."""
-    return spawning.take_over(api.world, decode_int(actor_id, "actor"))
+    return spawning.take_over(api.episode, decode_int(actor_id, "actor"))
 
 
 def _vehicle(api: Api, actor_id: Any) -> Vehicle:
-    return api.world.actors.get(decode_int(actor_id, "actor"), Vehicle)
+    return api.episode.actors.get(decode_int(actor_id, "actor"), Vehicle)
 
 
 def _physics(api: Api, actor_id: Any) -> list[Any]:
@@ -101,7 +101,7 @@ def _lights(api: Api, actor_id: Any) -> int:
 
 
 def _all_lights(api: Api) -> list[list[int]]:
-    return [[v.actor_id, v.lights] for v in api.world.actors.of_kind(Vehicle)]
+    return [[v.actor_id, v.lights] for v in api.episode.actors.of_kind(Vehicle)]
 
 
 def _wheel_angle(api: Api, actor_id: Any, wheel: Any) -> float:
