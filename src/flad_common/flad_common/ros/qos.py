@@ -1,44 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quality of service, by purpose. A publisher and its subscribers import the same name."""
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
+
+
+def _profile(depth: int, *, best_effort: bool = False, latched: bool = False) -> QoSProfile:
+    """A profile that leaves nothing to the middleware's own defaults, which differ."""
+    reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+    return QoSProfile(
+        depth=depth,
+        reliability=reliability,
+        durability=durability,
+        liveliness=LivelinessPolicy.AUTOMATIC,
+    )
+
 
 # Only the newest command matters, and it must arrive.
-CONTROL = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+CONTROL = _profile(1)
 
 # In lockstep every message is awaited by name (its stamp); none may be overwritten unread.
-LOCKSTEP = QoSProfile(depth=32, reliability=ReliabilityPolicy.RELIABLE)
+LOCKSTEP = _profile(32)
 
 # Cameras and LiDAR in real time: an old frame is worth less than the next one.
-SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+SENSOR = _profile(5, best_effort=True)
 
 # What the bridge publishes: reliable, as ros-bridge does, so that both kinds of subscriber match.
-SENSOR_OUT = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+SENSOR_OUT = _profile(10)
 
 # Ego state, plans and planner status: small, ordered, all of them wanted.
-STATE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+STATE = _profile(10)
 
 # Said once, heard by whoever comes later: vehicle info, route, map.
-LATCHED = QoSProfile(
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
+LATCHED = _profile(1, latched=True)
 
 # rclpy's own time source listens best effort with depth 1; reliable serves both kinds.
-CLOCK = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+CLOCK = _profile(10)
 
 # Markers, paths and pictures for people; a slow viewer must not slow the vehicle.
-VIEW = QoSProfile(depth=2, reliability=ReliabilityPolicy.RELIABLE)
+VIEW = _profile(2)
 
 # /diagnostics, about 1 Hz.
-DIAGNOSTICS = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+DIAGNOSTICS = _profile(10)
 
 # /tf is a stream; /tf_static is latched, and each publisher may speak more than once.
-TF = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
-TF_STATIC = QoSProfile(
-    depth=100,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    history=HistoryPolicy.KEEP_LAST,
-)
+TF = _profile(100)
+TF_STATIC = _profile(100, latched=True)
