@@ -3,75 +3,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import numpy as np
 
-from flad_sim.scenery.materials import ASPHALT, GRASS, PAVEMENT
+from flad_sim.scenery.buildings import FACADE_COLUMNS, add_houses
+from flad_sim.scenery.edges import outer_edges
+from flad_sim.scenery.furniture import Furnisher
+from flad_sim.scenery.ground import Ground
+from flad_sim.scenery.markings import painted
 from flad_sim.scenery.mesh import MeshBuilder
-from flad_sim.scenery.paint import TILE_BYTES, TILE_M, PaintRaster
-from flad_sim.scenery.scenery import Scenery
-from flad_sim.types import LaneStrip, RoadMark, Signal, Tag
-
-
-class Network(Protocol):
-    """What scenery needs of a road network (``flad_sim.opendrive.RoadNetwork``)."""
-
-    @property
-    def lanes(self) -> Sequence[LaneStrip]: ...
-    @property
-    def marks(self) -> Sequence[RoadMark]: ...
-    @property
-    def signals(self) -> Sequence[Signal]: ...
+from flad_sim.scenery.network import UNPAVED, Network, is_road
+from flad_sim.scenery.roads import add_roads
+from flad_sim.scenery.scenery import LAMP_COLUMNS, Scenery
+from flad_sim.scenery.signals import add_signals
 
 
 def grow_scenery(network: Network, seed: int) -> Scenery:
     """The scenery of ``network``; the same for the same ``seed``."""
+    rng = np.random.default_rng([seed, 0x5CE7E])
     builder = MeshBuilder()
-    points = np.concatenate([np.concatenate([s.left, s.right]) for s in network.lanes])
-    (x0, y0), (x1, y1) = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-    margin = 400.0
-    z = float(points[:, 2].min()) - 0.02
-    builder.fan(
-        [
-            [x0 - margin, y0 - margin, z],
-            [x1 + margin, y0 - margin, z],
-            [x1 + margin, y1 + margin, z],
-            [x0 - margin, y1 + margin, z],
-        ],
-        rgb=(92, 112, 60),
-        tag=Tag.TERRAIN,
-        material=GRASS,
-    )
-    for strip in network.lanes:
-        if strip.lane_type == "sidewalk":
-            rise = np.array([0.0, 0.0, 0.15])
-            builder.strip(
-                strip.left + rise,
-                strip.right + rise,
-                rgb=(150, 148, 142),
-                tag=Tag.SIDEWALKS,
-                material=PAVEMENT,
-            )
-        else:
-            builder.strip(
-                strip.left, strip.right, rgb=(74, 75, 78), tag=Tag.ROADS, material=ASPHALT
-            )
-    size = (int((x1 - x0) // TILE_M) + 1, int((y1 - y0) // TILE_M) + 1)
-    paint = PaintRaster(
-        np.full(size, -1, dtype=np.int32),
-        np.zeros((1, TILE_BYTES), dtype=np.uint8),
-        (float(x0), float(y0)),
-    )
-    signals = tuple(s.signal_id for s in network.signals if s.kind == "1000001")
+    ground = Ground(network.lanes, network.junction_areas)
+    add_roads(builder, network, ground)
+    works = add_signals(builder, network, ground)
+    ground.take(np.array([box.center[:2] for box in works.boxes]).reshape(-1, 2))
+    kerbs = outer_edges(network.lanes, lambda s: is_road(s.lane_type), ground.road_gap)
+    streets = outer_edges(network.lanes, lambda s: s.lane_type not in UNPAVED, ground.paved_gap)
+    houses = add_houses(builder, streets, ground, rng)
+    furnisher = Furnisher(builder, ground, rng, works.sight_lines)
+    furnisher.line_kerbs(kerbs)
+    furnisher.plant_gardens(streets)
+    furnisher.plant_parks()
+    life = furnisher.placed
+    facades = np.array(houses.facades, dtype=np.float32).reshape(-1, FACADE_COLUMNS)
     return Scenery(
         mesh=builder.build(),
-        paint=paint,
-        facades=np.zeros((1, 12), dtype=np.float32),
-        boxes=(),
-        signals=signals,
-        signal_lamps=np.zeros((3 * len(signals), 6), dtype=np.float32),
-        street_lamps=np.zeros((0, 3), dtype=np.float32),
-        bounds=(float(x0), float(y0), float(x1), float(y1)),
+        paint=painted(network),
+        facades=facades if len(facades) else np.zeros((1, FACADE_COLUMNS), dtype=np.float32),
+        boxes=(*works.boxes, *houses.boxes, *life.boxes),
+        signals=tuple(works.names),
+        signal_lamps=np.array(works.lamps, dtype=np.float32).reshape(-1, LAMP_COLUMNS),
+        street_lamps=np.array(life.lamps, dtype=np.float32).reshape(-1, 3),
+        bounds=ground.bounds,
     )

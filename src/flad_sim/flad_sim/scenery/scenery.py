@@ -13,13 +13,16 @@ from flad_sim.scenery.paint import PaintRaster
 from flad_sim.types import StaticBox
 
 
+LAMP_COLUMNS = 7
+
+
 @dataclass(frozen=True, slots=True)
 class Scenery:
     """A town at rest.
 
-    ``signals`` names the light heads in the order of their lamps: the lamps of ``signals[i]`` are
-    rows ``3 i`` (red), ``3 i + 1`` (yellow) and ``3 i + 2`` (green) of ``signal_lamps`` and of the
-    mesh's ``aux``. A signal that has two heads shows the same lamps twice in the mesh.
+    ``signals`` names the lights in the order of their lamps: those of ``signals[i]`` have the
+    numbers ``3 i`` (red), ``3 i + 1`` (yellow) and ``3 i + 2`` (green), in the mesh's ``aux`` and in
+    the last column of ``signal_lamps``. A light that has two heads shows each lamp twice.
     """
 
     mesh: Mesh
@@ -27,6 +30,6 @@ class Scenery:
     facades: NDArray[np.float32]  # [F, 12] flad_sim.scenery.facades
     boxes: tuple[StaticBox, ...]
     signals: tuple[str, ...]
-    signal_lamps: NDArray[np.float32]  # [3 S, 6] centre, direction it shines to
+    signal_lamps: NDArray[np.float32]  # [K, 7] centre, direction, lamp number
     street_lamps: NDArray[np.float32]  # [L, 3] lights of the lamp posts
     bounds: tuple[float, float, float, float]  # x0, y0, x1, y1 of the roads
