@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flad_carla.session_errors import SessionError
+from flad_common import error_codes
 from flad_common.config import knob
 
 
 class ControlTimeout(SessionError):  # noqa: N818 - says more than an Error suffix
     """Somebody did not answer a step in time; ``missing`` names the vehicles."""
+
+    CODE = error_codes.CONTROL_TIMEOUT
 
     def __init__(self, text: str, missing: tuple[str, ...]) -> None:
         super().__init__(text)

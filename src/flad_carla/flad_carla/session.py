@@ -326,7 +326,7 @@ class CarlaSession:
             with carla_errors(f"loading {town}", self.config.address):
                 self._world = self._client.load_world(town)
         except SessionError as error:
-            raise TownError(str(error)) from error
+            raise TownError(error.detail) from error
 
     def _load_opendrive(self, path: Path) -> None:
         try:
@@ -345,7 +345,7 @@ class CarlaSession:
             with carla_errors(f"loading {path}", self.config.address):
                 self._world = self._client.generate_opendrive_world(text, parameters)
         except SessionError as error:
-            raise TownError(str(error)) from error
+            raise TownError(error.detail) from error
 
     def _library(self) -> Any:
         with carla_errors("reading the blueprints", self.config.address):

@@ -98,6 +98,25 @@ MAP_UNUSABLE = ErrorCode(
     meaning="A map is missing, broken, or has no lane to drive on.",
     help="Check the path; `./flad sim --help` names the maps that ship with the project.",
 )
+WORLD_SILENT = ErrorCode(
+    number=206,
+    name="WORLD_SILENT",
+    meaning="The server was there and did not answer a call in time.",
+    help="See whether it still runs and what its log says last; a slow machine needs a longer "
+    "timeout_s.",
+)
+WORLD_REFUSED = ErrorCode(
+    number=207,
+    name="WORLD_REFUSED",
+    meaning="The server answered a call with an error, or another client ticks its world.",
+    help="The message has the server's words; only one client may tick a world.",
+)
+SPAWN_FAILED = ErrorCode(
+    number=208,
+    name="SPAWN_FAILED",
+    meaning="A vehicle or a sensor could not be placed in the world.",
+    help="The message names it; choose another spawn point, blueprint or attribute.",
+)
 
 # 3xx: driving.
 CONTROL_TIMEOUT = ErrorCode(

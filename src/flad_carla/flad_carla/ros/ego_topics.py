@@ -24,6 +24,7 @@ from flad_carla.ros import messages
 from flad_carla.ros.guard import guarded
 from flad_carla.ros.sensors import SensorPublisher, sensor_publisher
 from flad_carla.session import Ego, Tick
+from flad_carla.session_errors import SessionError
 from flad_common import frames
 from flad_common.ros.qos import CONTROL, LATCHED, STATE
 from flad_planner.control import Control
@@ -262,8 +263,8 @@ class EgoTopics:
     def _on_autopilot(self, msg: Bool) -> None:
         try:
             self._set_autopilot(msg.data)
-        except RuntimeError as error:
-            self._refused("enable_autopilot", str(error))
+        except SessionError as error:
+            self._refused("enable_autopilot", error.detail)
 
     def _refused(self, what: str, reason: str) -> None:
         self._node.get_logger().warning(
