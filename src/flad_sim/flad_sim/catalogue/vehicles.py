@@ -4,7 +4,7 @@
 Lengths, widths and heights are CARLA's bounding boxes to the centimetre, as its users measured
 them, except the bus: CARLA's box for it (10.27 x 3.94 x 4.25 m) is wider than a lane, here it is
 the coach without its mirrors. Mass, wheelbase, power, torque, top speed and driven axle are the
-real vehicles', rounded. The default car's figures and their sources: ``flad_sim.physics.README``.
+real vehicles', rounded. The default car is held to published tests: physics/README.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from flad_sim.physics.ackermann import AckermannControl, AckermannSettings
 from flad_sim.physics.contacts import Body, Contact, ContactSolver, Obstacle
 from flad_sim.physics.ground import Surface
 from flad_sim.physics.parameters import Gear, VehiclePhysics, Wheel, default_physics
-from flad_sim.physics.vehicle import Telemetry, VehicleBody, WheelTelemetry
+from flad_sim.physics.telemetry import Telemetry, WheelTelemetry
+from flad_sim.physics.vehicle import VehicleBody
 from flad_sim.physics.walker import WalkerBody, WalkerControl
 
 __all__ = [

@@ -63,6 +63,7 @@ _EFFICIENCY = 0.83  # engine to road
 _ENGINE_DRAG = 0.12  # of the peak torque, at the redline with the throttle closed
 _ABS_SHARE = 0.97  # of the grip that brakes may use; the rest keeps the car steerable
 _LOCKED_SHARE = 0.8  # grip of a wheel that the hand brake has locked
+_LATERAL_SHARE = 0.9  # of the lengthwise grip that a tyre has sideways
 _SHAPE = 1.35  # Pacejka's C
 _LOAD_FILTER_S = 0.05
 _REVERSE_RATIO = 0.85  # of the first gear
@@ -172,11 +173,11 @@ def _lateral_impulse(
 ) -> float:
     """Sideways force in N of an axle that slides at ``slip_mps`` and rolls at ``roll_mps``."""
     grip = mu * load
-    left = math.sqrt(max(0.0, grip * grip - used * used))
+    left = _LATERAL_SHARE * math.sqrt(max(0.0, grip * grip - used * used))
     if left <= 0.0 or slip_mps == 0.0:
         return 0.0
     alpha = math.atan2(abs(slip_mps), abs(roll_mps))
-    bcd = stiffness / (_SHAPE * mu)
+    bcd = stiffness / (_SHAPE * _LATERAL_SHARE * mu)
     force = left * math.sin(_SHAPE * math.atan(bcd * alpha))
     return -force if slip_mps > 0.0 else force
 

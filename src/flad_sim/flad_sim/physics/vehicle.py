@@ -8,7 +8,7 @@ is not finite; what is merely out of range is clamped, as CARLA does.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,42 +17,12 @@ from flad_sim.physics import dynamics as k
 from flad_sim.physics.ackermann import AckermannControl, AckermannController, AckermannSettings
 from flad_sim.physics.checks import finite, positive, vector, within
 from flad_sim.physics.ground import Footing, Surface
-from flad_sim.physics.parameters import VehiclePhysics, Wheel, default_physics, pack
+from flad_sim.physics.parameters import VehiclePhysics, default_physics, pack
+from flad_sim.physics.telemetry import Telemetry, read_telemetry
 from flad_sim.types import Pose, Transform, Vec3, VehicleControl
 
 _MAX_SPEED_MPS = 150.0  # whatever a client's impulse says; keeps a body inside the world
 _MAX_YAW_RATE_RADPS = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class WheelTelemetry:
-    """CARLA's WheelTelemetryData, in the order of the wire; N, N m, rad, rad/s."""
-
-    tire_friction: float
-    lat_slip: float
-    long_slip: float
-    omega: float
-    tire_load: float
-    normalized_tire_load: float
-    torque: float
-    long_force: float
-    lat_force: float
-    normalized_long_force: float
-    normalized_lat_force: float
-
-
-@dataclass(frozen=True, slots=True)
-class Telemetry:
-    """CARLA's VehicleTelemetryData, in the order of the wire; speed in m/s."""
-
-    speed: float
-    steer: float
-    throttle: float
-    brake: float
-    engine_rpm: float
-    gear: int
-    drag: float
-    wheels: tuple[WheelTelemetry, ...]
 
 
 class VehicleBody:
@@ -218,19 +188,9 @@ class VehicleBody:
 
     @property
     def telemetry(self) -> Telemetry:
-        """What CARLA's ``get_telemetry_data`` tells; forces are of the last sub-step."""
-        s, c = self._state, self._control
+        """What CARLA's ``get_telemetry_data`` tells."""
         speed = self._along()[0]
-        return Telemetry(
-            speed=speed,
-            steer=c.steer,
-            throttle=c.throttle,
-            brake=c.brake,
-            engine_rpm=float(s[k.RPM]),
-            gear=int(s[k.GEAR]),
-            drag=float(self._params[k.AIR] * speed * speed),
-            wheels=tuple(self._wheel_telemetry(i, speed) for i in range(self._num_wheels())),
-        )
+        return read_telemetry(self._state, self._params, self._physics.wheels, self._control, speed)
 
     # --- what a client does to it ---------------------------------------------------------------
 
@@ -414,28 +374,3 @@ class VehicleBody:
         )
         x, y, z = (100.0 * self.pose.transform.to_world(local)[0]).tolist()
         return (x, y, z)
-
-    def _wheel_telemetry(self, index: int, speed_mps: float) -> WheelTelemetry:
-        s, wheel = self._state, self._physics.wheels[index]
-        per_axle = self._num_wheels() // 2
-        front = index < per_axle
-        load = float(s[k.LOAD_FRONT if front else k.LOAD_REAR]) / per_axle
-        long_n = float(s[k.LONG_FRONT if front else k.LONG_REAR]) / per_axle
-        lat_n = float(s[k.LAT_FRONT if front else k.LAT_REAR]) / per_axle
-        rest = self._params[k.MASS] * k.GRAVITY / self._num_wheels()
-        return WheelTelemetry(
-            tire_friction=wheel.tire_friction,
-            lat_slip=float(s[k.SLIP_FRONT if front else k.SLIP_REAR]),
-            long_slip=0.0,
-            omega=speed_mps / (0.01 * wheel.radius),
-            tire_load=load,
-            normalized_tire_load=load / rest,
-            torque=long_n * 0.01 * wheel.radius,
-            long_force=long_n,
-            lat_force=lat_n,
-            normalized_long_force=long_n / rest,
-            normalized_lat_force=lat_n / rest,
-        )
-
-
-__all__ = ["Telemetry", "VehicleBody", "VehiclePhysics", "Wheel", "WheelTelemetry"]
