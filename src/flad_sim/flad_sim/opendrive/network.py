@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ class RoadNetwork:
         self.lanes: tuple[LaneStrip, ...] = tuple(
             strip for road in self.roads.values() for strip in road.strips()
         )
-        self.marks: tuple[RoadMark, ...] = tuple(
+        self.marks: tuple[RoadMark, ...] = _without_twins(
             mark for road in self.roads.values() for mark in road.marks()
         )
         driving = tuple(is_driving(strip.lane_type) for strip in self.lanes)
@@ -166,6 +167,20 @@ def read_opendrive(text: str) -> RoadNetwork:
         OpenDriveError: if the text is no usable OpenDRIVE; says what, where and what to do.
     """
     return RoadNetwork(parse_opendrive(text))
+
+
+def _without_twins(marks: Iterable[RoadMark]) -> tuple[RoadMark, ...]:
+    """Drop lines painted twice, as where two one-way roads share a centre line."""
+    seen = set()
+    kept = []
+    for mark in marks:
+        ends = [tuple(round(float(v), 1) for v in mark.points[i]) for i in (0, -1)]
+        middle = tuple(round(float(v)) for v in mark.points[[0, -1]].mean(axis=0))
+        key = (*sorted(ends), middle, mark.kind, mark.color)
+        if key not in seen:
+            seen.add(key)
+            kept.append(mark)
+    return tuple(kept)
 
 
 def _center_samples(

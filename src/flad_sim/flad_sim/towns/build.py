@@ -26,7 +26,8 @@ def build_plan(plan: TownPlan, folder: Path) -> None:
             *("--offset.disable-normalization", "true", "--precision", "3"),
             *("--no-turnarounds", "true", "--default.lanewidth", str(plan.lane_width)),
             *("--junctions.corner-detail", "12", "--junctions.internal-link-detail", "20"),
-            *("--rectangular-lane-cut", "true", "--tls.default-type", "static"),
+            *("--rectangular-lane-cut", "true", "--ramps.guess", "true"),
+            *("--ramps.ramp-length", "80", "--ramps.min-highway-speed", "21"),
         ],
         f"the plan of {plan.name}",
     )

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from flad_sim.opendrive import RoadNetwork, read_opendrive
 from flad_sim.opendrive.sections import is_driving
-from flad_sim.opendrive.signals import LIGHT, SPEED, STOP
+from flad_sim.opendrive.signals import LIGHT, SPEED, STOP, YIELD
 from flad_sim.towns.plan import Street, TownPlan
 from flad_sim.towns.poles import Foot, far_pole, near_pole
 
-_STOP_STATES = frozenset({"s", "w"})  # SUMO's link states for stop and all-way stop
+_STOP_STATES = {"s", "w"}  # SUMO's link states for stop and all-way stop
 _FIRST_SIGNAL_ID = 1000
 _STOP_LINE_M = 0.1  # before the end of the road, so that the reference lies on it
 
@@ -46,7 +46,7 @@ def finish_opendrive(text: str, plan: TownPlan, net_text: str) -> str:
     approaches = _approaches(root, network, plan)
     _name_roads(root, approaches)
     _paint(root)
-    _place_signals(root, network, approaches, plan, _stopping_edges(net_text))
+    _place_signals(root, network, approaches, plan, _edges_by_state(net_text))
     ET.indent(root, space=" ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -132,12 +132,12 @@ def _mark(lane_id: int, driving: list[int], lanes: dict[int, ET.Element]) -> tup
     return ("curb" if lane_id - 1 in lanes else "solid", "white")
 
 
-def _stopping_edges(net_text: str) -> frozenset[str]:
-    return frozenset(
-        c.attrib["from"]
-        for c in ET.fromstring(net_text).findall("connection")
-        if c.get("state") in _STOP_STATES and not c.attrib["from"].startswith(":")
-    )
+def _edges_by_state(net_text: str) -> dict[str, set[str]]:
+    """The link states of each SUMO edge: what its vehicles have to obey at its end."""
+    states: dict[str, set[str]] = defaultdict(set)
+    for connection in ET.fromstring(net_text).findall("connection"):
+        states[connection.attrib["from"]].add(connection.get("state", ""))
+    return states
 
 
 def _place_signals(
@@ -145,8 +145,10 @@ def _place_signals(
     network: RoadNetwork,
     approaches: list[_Approach],
     plan: TownPlan,
-    stopping: frozenset[str],
+    states: dict[str, set[str]],
 ) -> None:
+    stopping = {edge for edge, seen in states.items() if seen & _STOP_STATES}
+    giving_way = {edge for edge, seen in states.items() if seen <= {"m"}}
     lit = {c.node for c in plan.crossings if c.control.startswith("traffic_light")}
     roads = {int(e.attrib["id"]): e for e in root.findall("road")}
     ids = _counter(_FIRST_SIGNAL_ID)
@@ -169,6 +171,9 @@ def _place_signals(
         elif a.street.edge in stopping:
             foot = near_pole(network, a.road_id, a.length - 1.0, a.lanes)
             _add_signal(roads, foot, next(ids), STOP, "Sign_Stop")
+        elif a.street.edge in giving_way:
+            foot = near_pole(network, a.road_id, a.length - 1.0, a.lanes)
+            _add_signal(roads, foot, next(ids), YIELD, "Sign_Yield")
         if a.street.posted:
             foot = near_pole(network, a.road_id, 12.0, a.lanes)
             _add_signal(roads, foot, next(ids), SPEED, "Sign_Speed", a.street.speed_kmh)

@@ -23,7 +23,7 @@ def grid_plan() -> TownPlan:
                     x=x,
                     y=y,
                     control="priority" if corner else "traffic_light",
-                    radius=9.0 if corner else 7.0,
+                    radius=14.0 if corner else 7.0,
                 )
             )
     streets: list[Street] = []

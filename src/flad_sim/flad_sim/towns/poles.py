@@ -41,32 +41,31 @@ def far_pole(network: RoadNetwork, road_id: int, lanes: tuple[int, int], junctio
     road = network.roads[road_id].record
     stop = network.lane_center(road_id, lanes[0], road.length)
     half = network.roads[road_id].lane_width(len(road.sections) - 1, lanes[0], road.length) / 2.0
-    for lateral in np.arange(half + _BESIDE_KERB_M, half + 5.0, 0.25):
-        far = _first_free(network, stop, float(lateral))
-        if far is None:
-            continue
-        foot = _foot_at(network, far, junction_id, stop.yaw)
-        if foot is not None:
-            return foot
+    end = _far_end(network, stop, junction_id)
+    for lateral in np.arange(half + _BESIDE_KERB_M, half + 4.0, 0.25):
+        for ahead in np.arange(end + 0.75, end + 4.0, 0.5):
+            point = stop.to_world(np.array([[ahead, lateral, 0.0]]))[0, :2]
+            if _near_lane(network, point):
+                continue
+            foot = _foot_at(network, point, junction_id, stop.yaw)
+            if foot is not None:
+                return foot
     near = near_pole(network, road_id, road.length - 0.5, lanes)
     return Foot(near.road_id, near.s, near.t, 0.0, (0, 0))
 
 
-def _first_free(network: RoadNetwork, stop: Transform, lateral: float) -> FloatArray | None:
-    """First point past the far kerb on a line parallel to the approach."""
-    ahead = np.arange(4.0, _LOOK_M, 0.25)
-    line = stop.to_world(np.column_stack([ahead, np.full_like(ahead, lateral), 0.0 * ahead]))[:, :2]
-    on_road = np.array([_near_lane(network, p) for p in line])
-    if not on_road.any():
-        return None
-    # the junction's own lanes come first; the pole stands where they end, or between two roads
-    last = int(np.flatnonzero(on_road)[-1])
-    runs = np.flatnonzero(on_road[:-1] & ~on_road[1:])
-    for end in [*runs.tolist(), last]:
-        if end + 1 < len(ahead) and ahead[end] > 8.0 and not on_road[end + 1]:
-            point: FloatArray = line[end + 1]
-            return point
-    return None
+def _far_end(network: RoadNetwork, stop: Transform, junction_id: int) -> float:
+    """How far straight ahead of the stop line the junction's asphalt reaches, metres."""
+    ahead = np.arange(0.5, _LOOK_M, 0.25)
+    line = stop.to_world(np.column_stack([ahead, 0.0 * ahead, 0.0 * ahead]))[:, :2]
+    strips = network.under(line, np.full(len(ahead), stop.z)).strip
+    inside = [
+        i >= 0
+        and network.lanes[i].junction_id == junction_id
+        and is_driving(network.lanes[i].lane_type)
+        for i in strips
+    ]
+    return float(ahead[np.flatnonzero(inside)[-1]]) if any(inside) else 0.0
 
 
 def _near_lane(network: RoadNetwork, point: FloatArray) -> bool:
