@@ -189,6 +189,7 @@ class _Touch:
         self._other_motion = (0.0, 0.0, 0.0, 0.0, 0.0)
         self._along_normal = self._along_tangent = 0.0  # impulses so far, N s
         self._bounce_mps: float | None = None
+        self._gave_way = False
         # Share of the overlap that this body makes good, and that the other body does.
         self._share, self._other_share = 1.0, 0.0
 
@@ -206,6 +207,7 @@ class _Touch:
         self._other_motion = (t.x, t.y, v[0], v[1], turn)
         if other.mass_kg < _LIGHT_SHARE * self._body.mass_kg:
             self._share = other.mass_kg / (other.mass_kg + self._body.mass_kg)
+            self._gave_way = self._already  # it was hit when they met; now it lies under the car
         self._set_height(_z_range(other.pose, other.box))
 
     def meet_scenery(self, other: StaticBox) -> None:
@@ -214,6 +216,8 @@ class _Touch:
 
     def exchange(self) -> None:
         """One round of impulses: as much as stops the approach and, within friction, the slip."""
+        if self._gave_way:
+            return
         nx, ny = self._normal
         approach = self._speed_along(nx, ny)
         if self._bounce_mps is None:
