@@ -191,7 +191,7 @@ def test_a_pedestrian_or_a_cone_does_not_stop_a_car():
     body = car(speed_mps=10.0)
     contacts = [c for frame in run(ContactSolver([]), {1: body}, 3.0, light) for c in frame]
 
-    assert [c.other_id for c in contacts] == [7, 8]
+    assert [c.other_id for c in contacts if c.self_id == 1] == [7, 8]
     assert body.pose.transform.x > 25.0
 
 
