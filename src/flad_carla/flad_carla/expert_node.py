@@ -34,6 +34,10 @@ class ExpertPublisher:
         msg.header.frame_id = self._role
         self._publisher.publish(msg)
 
+    def is_heard(self) -> bool:
+        """Whether somebody listens."""
+        return bool(self._publisher.get_subscription_count() > 0)
+
     def destroy(self) -> None:
         """Take the topic away."""
         self._node.destroy_publisher(self._publisher)

@@ -24,6 +24,11 @@ class Pacer:
         self.num_late = 0
         self.worst_lateness_s = 0.0
 
+    @property
+    def period_s(self) -> float:
+        """Wall time of one step."""
+        return self._period_s
+
     def next_due_s(self) -> float:
         """When the next step shall begin, on the clock; the first one begins now."""
         now_s = self._clock()

@@ -91,9 +91,13 @@ class Checkpoint:
         self.records.append(record)
         self.write("Finished" if self.next_index == len(self._route_ids) else "Started")
 
+    def global_record(self) -> Json:
+        """Means over everything asked for, with what is known now."""
+        return global_record(self.records, len(self._route_ids), self._protocol)
+
     def write(self, entry_status: str) -> None:
         """Write the whole file; a reader sees either the old or the new one."""
-        record = global_record(self.records, len(self._route_ids), self._protocol)
+        record = self.global_record()
         if entry_status == "Finished" and self._protocol.version == 1:
             entry_status = _lb1_status(self.records)
         values, labels = values_and_labels(record, self._protocol)

@@ -9,10 +9,12 @@ import time
 import rclpy
 from flad_msgs.msg import Plan, PlannerStatus
 
-from flad_carla.bridge_node import BridgeConfig, BridgeNode
+from flad_carla.bridge import BridgeConfig
+from flad_carla.bridge_node import BridgeNode
 from flad_carla.evaluation.pilot import Answer
 from flad_carla.expert.driver import Decision
 from flad_carla.expert_node import ExpertPublisher
+from flad_carla.pacer import Pacer
 from flad_carla.run_log import BodyView, PlanView
 from flad_carla.session import CarlaSession, Tick
 from flad_common.ros.qos import STATE
@@ -21,37 +23,58 @@ _STATES = {
     getattr(PlannerStatus, name): name
     for name in ("FOLLOWING", "STARTING", "STALE", "STOPPED", "REFUSED", "MANUAL")
 }
+_MATCH_S = 20.0
 
 
 class RosPilot:
-    """Over DDS, in lockstep or in real time. Initialises rclpy on its own domain."""
+    """Over DDS, in lockstep or in real time, on a domain of its own.
 
-    def __init__(self, session: CarlaSession, config: BridgeConfig, domain_id: int | None) -> None:
+    With ``plans`` false somebody else publishes ``/<role>/plan``; it is listened to either way,
+    so that what was driven by is what is logged.
+    """
+
+    def __init__(
+        self, session: CarlaSession, config: BridgeConfig, domain_id: int, *, plans: bool = True
+    ) -> None:
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain_id)
         self._lockstep = config.mode == "lockstep"
+        self._pacer = Pacer(session.config.fixed_delta_s)
         self._bridge = BridgeNode(session, config, context=self._context)
+        self._plans = plans
+        self._role = ""
         self._expert: ExpertPublisher | None = None
         self._inputs: list[object] = []
-        self._role = ""
         self._status: PlannerStatus | None = None
-        self._plan: Plan | None = None
-        self._plan_ego: BodyView | None = None
+        self._plan: PlanView | None = None
+        self._poses: dict[int, BodyView] = {}
 
-    def start(self, role: str, *, publish_plans: bool = True) -> None:
+    def start(self, role: str) -> None:
         """A new ego of this role is in the world."""
-        self._role = role
-        self._expert = ExpertPublisher(self._bridge, role) if publish_plans else None
+        if role != self._role:
+            self._leave_topics()
+            self._role = role
+            self._expert = ExpertPublisher(self._bridge, role) if self._plans else None
+            self._inputs = [
+                self._bridge.create_subscription(
+                    PlannerStatus, f"/{role}/planner_status", self._on_status, STATE
+                ),
+                self._bridge.create_subscription(Plan, f"/{role}/plan", self._on_plan, STATE),
+            ]
         self._status = self._plan = None
-        self._inputs = [
-            self._bridge.create_subscription(
-                PlannerStatus, f"/{role}/planner_status", self._on_status, STATE
-            )
-        ]
+        self._poses.clear()
+        if self._lockstep:
+            self._bridge.wait_for_planners(_MATCH_S)
+            expert = self._expert
+            if expert is not None:
+                self._bridge.wait_until(expert.is_heard, "the planner hearing the plans", _MATCH_S)
+        self._pacer = Pacer(self._pacer.period_s)
 
     def answer(self, tick: Tick, ego: BodyView, decision: Decision | None) -> Answer:
         """Publish the tick and the decision, wait for the control."""
         begun_s = time.monotonic()
+        if decision is not None:
+            self._poses = {tick.stamp_ns: ego, **dict(list(self._poses.items())[:20])}
         self._bridge.publish(tick)
         if decision is not None and self._expert is not None:
             self._expert.publish(decision, tick.stamp_ns)
@@ -59,7 +82,8 @@ class RosPilot:
             controls = self._bridge.wait_for_control(tick)
             latency_s = math.nan
         else:
-            self._bridge.spin_for(0.0)
+            due_s = self._pacer.next_due_s()
+            self._bridge.spin_for(max(0.001, due_s - time.monotonic()))
             controls = self._bridge.newest_control(tick)
             latency_s = time.monotonic() - begun_s
         status = self._status
@@ -67,12 +91,20 @@ class RosPilot:
             control=controls[self._role],
             state="" if status is None else _STATES.get(status.state, ""),
             desired_speed_mps=math.nan if status is None else status.desired_speed_mps,
-            plan=None,
+            plan=self._plan,
             latency_s=latency_s,
         )
 
     def end(self) -> None:
-        """The ego is about to go."""
+        """The ego is about to go; the topics stay for the next one."""
+
+    def close(self) -> None:
+        """Leave DDS."""
+        self._leave_topics()
+        self._bridge.close()
+        rclpy.shutdown(context=self._context)
+
+    def _leave_topics(self) -> None:
         for subscription in self._inputs:
             self._bridge.destroy_subscription(subscription)
         self._inputs = []
@@ -80,14 +112,21 @@ class RosPilot:
             self._expert.destroy()
             self._expert = None
 
-    def close(self) -> None:
-        """Leave DDS."""
-        self.end()
-        self._bridge.close()
-        rclpy.shutdown(context=self._context)
-
     def _on_status(self, msg: PlannerStatus) -> None:
         self._status = msg
 
-
-__all__ = ["PlanView", "RosPilot"]
+    def _on_plan(self, msg: Plan) -> None:
+        if self._plans:  # our own: the expert's view has it in full precision
+            return
+        stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+        seen_from = self._poses.get(stamp_ns)
+        if seen_from is None:
+            return
+        self._plan = PlanView.from_vehicle_frame(
+            seen_from.pose,
+            msg.x,
+            msg.y,
+            stamp_s=stamp_ns * 1e-9,
+            step_s=msg.step_s,
+            source=msg.source,
+        )

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where routes are driven: a simulator in the right town, and the planner that answers."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flad_carla.bridge import BridgeConfig
+from flad_carla.evaluation.background import populate
+from flad_carla.evaluation.pilot import Pilot
+from flad_carla.evaluation.processes import (
+    Child,
+    ProcessError,
+    free_port,
+    start_planner,
+    start_simulator,
+)
+from flad_carla.session import CarlaSession, SessionConfig
+from flad_carla.session_errors import SessionError, TownError
+
+_log = logging.getLogger(__name__)
+
+_MAX_FAILURES = 3
+_ROLE = "vehicle_0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VenueConfig:
+    """The world around the route."""
+
+    host: str | None = None  # None: a simulator is started here
+    port: int | None = None
+    town_dir: Path | None = None
+    traffic: int = 0
+    walkers: int = 0
+    mode: Literal["lockstep", "realtime"] = "lockstep"
+    step_s: float = 0.05
+    domain_id: int = 60
+    logs: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("traffic", "walkers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.domain_id <= 101:
+            raise ValueError(f"domain_id must be in 0..101, got {self.domain_id}")
+        if self.town_dir is not None and not self.town_dir.is_dir():
+            raise ValueError(f"town_dir {self.town_dir} is no folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A town that is loaded, and who drives in it."""
+
+    session: CarlaSession
+    pilot: Pilot
+
+
+class Venue:
+    """Keeps simulator, session and planner alive as long as they fit the next route."""
+
+    def __init__(self, config: VenueConfig, plans: bool) -> None:
+        self._config = config
+        self._plans = plans
+        self._folder = tempfile.TemporaryDirectory(prefix="flad_venue_")
+        self._logs = config.logs or Path(self._folder.name)
+        self._simulator: Child | None = None
+        self._planner: Child | None = None
+        self._session: CarlaSession | None = None
+        self._pilot: Pilot | None = None
+        self._key: tuple[str, int] | None = None
+        self._failures = 0
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the simulator failed several times in a row."""
+        return self._failures >= _MAX_FAILURES
+
+    def prepare(self, town: str, seed: int) -> Place:
+        """A fresh episode of ``town``.
+
+        Raises:
+            SessionError, ProcessError: if there is no simulator or it has no such town.
+        """
+        try:
+            place = self._prepare(town, seed)
+        except TownError:
+            raise
+        except (SessionError, ProcessError):
+            self._failures += 1
+            raise
+        self._failures = 0
+        return place
+
+    def _prepare(self, town: str, seed: int) -> Place:
+        files = self._town_files(town)
+        key = (town if files else "", seed)
+        if self._session is not None and (key != self._key or not self._is_alive()):
+            self.reset()
+        if self._session is None:
+            self._open(town, files, seed)
+            self._key = key
+        assert self._session is not None
+        given = self._config.host is not None
+        self._session.load_town(files[0] if files and given else town)
+        if self._pilot is None:
+            self._pilot = self._make_pilot(self._session)
+        if given:
+            populate(self._session, self._config.traffic, self._config.walkers, seed)
+        return Place(self._session, self._pilot)
+
+    def reset(self) -> None:
+        """End session and simulator; the next route gets new ones."""
+        for name in ("_pilot", "_session"):
+            part = getattr(self, name)
+            setattr(self, name, None)
+            if part is not None:
+                try:
+                    part.close()
+                except RuntimeError as error:
+                    _log.warning("closing the %s: %s", name.strip("_"), error)
+        if self._simulator is not None:
+            self._simulator.stop()
+            self._simulator = None
+
+    def close(self) -> None:
+        """End everything."""
+        self.reset()
+        if self._planner is not None:
+            self._planner.stop()
+            self._planner = None
+        self._folder.cleanup()
+
+    def _open(self, town: str, files: list[Path], seed: int) -> None:
+        config = self._config
+        host, port = config.host or "127.0.0.1", config.port
+        if config.host is None:
+            port = port or free_port()
+            name = str(files[0]) if files else town
+            net = files[1] if len(files) > 1 else None
+            log = self._logs / "flad_sim.log"
+            self._simulator = start_simulator(
+                name, net, port, seed, config.traffic, config.walkers, log
+            )
+        self._session = CarlaSession(
+            SessionConfig(host=host, port=port or 2000, fixed_delta_s=config.step_s, seed=seed)
+        )
+
+    def _make_pilot(self, session: CarlaSession) -> Pilot:
+        from flad_carla.evaluation.pilot_node import RosPilot  # ROS only where it is needed
+
+        config = self._config
+        if self._planner is None or not self._planner.is_alive:
+            self._planner = start_planner(
+                _ROLE, config.mode, config.domain_id, self._logs / "planner.log"
+            )
+        bridge = BridgeConfig(mode=config.mode)
+        return RosPilot(session, bridge, config.domain_id, plans=self._plans)
+
+    def _is_alive(self) -> bool:
+        return self._simulator is None or self._simulator.is_alive
+
+    def _town_files(self, town: str) -> list[Path]:
+        """The town's OpenDRIVE file and SUMO network in ``town_dir``, where they are."""
+        folder = self._config.town_dir
+        if folder is None or not (folder / f"{town}.xodr").is_file():
+            return []
+        net = folder / f"{town}.net.xml"
+        return [folder / f"{town}.xodr", *([net] if net.is_file() else [])]
