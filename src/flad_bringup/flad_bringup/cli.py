@@ -26,6 +26,7 @@ COMMANDS = (
     "test",
     "check",
     "sim",
+    "launch",
     "evaluate",
     "record",
     "bench",

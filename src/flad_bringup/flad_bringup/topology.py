@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which nodes there are and how their topics meet: each node once, as plain data.
+
+``launch/*.launch.py`` turn it into launch_ros actions, :mod:`flad_bringup.stack` into processes
+where there is no launch. A template holds ``{vehicle}``, the vehicle's role: ``vehicle_0`` is its
+namespace in the stack and its name below ``/carla/`` in the bridge.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSpec:
+    """One node; its executable is also its name, and its key in the parameter file."""
+
+    package: str
+    executable: str
+    per_vehicle: bool
+    """One in every vehicle's namespace, or one for all in none."""
+    lifecycle: bool
+    """Configured and activated from outside; it does nothing before."""
+    remappings: tuple[tuple[str, str], ...] = ()
+    """Relative names of the node, and templates of what they are called outside."""
+
+    @property
+    def module(self) -> str:
+        """The module that ``python -m`` runs where the package is not installed."""
+        return f"{self.package}.{self.executable}_node"
+
+
+PLANNER = NodeSpec(
+    package="flad_planner",
+    executable="planner",
+    per_vehicle=True,
+    lifecycle=True,
+    remappings=(
+        ("odometry", "/carla/{vehicle}/odometry"),
+        ("control", "/carla/{vehicle}/vehicle_control_cmd"),
+        ("manual_control", "/carla/{vehicle}/vehicle_control_cmd_manual"),
+        ("manual_override", "/carla/{vehicle}/vehicle_control_manual_override"),
+        ("diagnostics", "/diagnostics"),
+    ),
+)
+BRIDGE = NodeSpec(
+    package="flad_carla",
+    executable="bridge",
+    per_vehicle=False,
+    lifecycle=False,
+)
+
+VEHICLE_NODES = (PLANNER,)
+"""What runs on every vehicle."""
+SIMULATION_NODES = (BRIDGE,)
+"""What stands between the stack and the world."""
+SIMULATOR = ("-m", "flad_sim")
+"""The world; not a node."""
+
+
+def fill(template: str, vehicle: str) -> str:
+    """A template for one vehicle.
+
+    Raises:
+        ValueError: if the role is no ROS name.
+    """
+    if not _ROLE.fullmatch(vehicle):
+        raise ValueError(
+            f"vehicle is {vehicle!r}, expected letters, digits and _ after a letter: it becomes a "
+            "ROS namespace"
+        )
+    return template.replace("{vehicle}", vehicle)
+
+
+def node_command(
+    spec: NodeSpec,
+    *,
+    vehicle: str = "",
+    arguments: tuple[str, ...] = (),
+    parameters: Mapping[str, str] | None = None,
+    params_file: str | None = None,
+) -> list[str]:
+    """The command line that runs one node without launch; a lifecycle node starts itself.
+
+    Example:
+        >>> node_command(BRIDGE, arguments=("--town", "Grid"))[1:]
+        ['-m', 'flad_carla.bridge_node', '--town', 'Grid']
+    """
+    command = [sys.executable, "-m", spec.module, *arguments]
+    ros: list[str] = []
+    if spec.per_vehicle:
+        ros += ["-r", f"__ns:=/{fill('{vehicle}', vehicle)}"]
+    for name, template in spec.remappings:
+        ros += ["-r", f"{name}:={fill(template, vehicle)}"]
+    if params_file is not None:
+        ros += ["--params-file", params_file]
+    if spec.lifecycle:
+        ros += ["-p", "autostart:=true"]
+    for name, value in (parameters or {}).items():
+        ros += ["-p", f"{name}:={value}"]
+    return [*command, "--ros-args", *ros] if ros else command
