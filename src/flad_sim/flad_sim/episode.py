@@ -27,7 +27,7 @@ from flad_sim.blueprints import SPECTATOR, BlueprintLibrary
 from flad_sim.height_field import HeightField
 from flad_sim.physics import Contact, ContactSolver, Obstacle
 from flad_sim.registry import ActorRegistry
-from flad_sim.scenery import grow_scenery
+from flad_sim.scenery import Scenery
 from flad_sim.sensors import Renderer, RendererConfig
 from flad_sim.sensors.kinematic import KinematicSensors
 from flad_sim.signals import place_signals
@@ -54,6 +54,7 @@ class Episode:
     def __init__(
         self,
         town: Town,
+        scenery: Scenery,
         library: BlueprintLibrary,
         stream_ids: Iterator[int],
         *,
@@ -82,7 +83,7 @@ class Episode:
         self.lights = self.actors.of_kind(TrafficLight)
         self._triggers = LightTriggers(self.lights)
         self._heights = HeightField(town.network)
-        self.scenery = grow_scenery(town.network, seed)
+        self.scenery = scenery
         self.contact_solver = ContactSolver(self.scenery.boxes)
         self.contacts: list[Contact] = []  # of the last frame
         self.renderer = Renderer(self.scenery, RendererConfig(seed=seed))

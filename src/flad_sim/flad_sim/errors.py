@@ -23,5 +23,9 @@ class RequestRefused(SimError):  # noqa: N818  (a refusal is the normal answer t
     """A client's request is impossible or malformed; the text goes back to the client."""
 
 
+class PlaceTaken(RequestRefused):
+    """Something stands where a client wants to spawn: routine, clients try until it works."""
+
+
 class PortInUseError(SimError):
     """Another process listens where this one wants to."""

@@ -21,7 +21,7 @@ from flad_sim.actors import (
 from flad_sim.blueprints import LANE_INVASION, Blueprint
 from flad_sim.catalogue import VEHICLES, WALKERS, VehicleSpec, WalkerSpec
 from flad_sim.episode import Episode
-from flad_sim.errors import RequestRefused
+from flad_sim.errors import PlaceTaken, RequestRefused
 from flad_sim.measuring import check
 from flad_sim.physics.vehicle import VehicleBody
 from flad_sim.physics.walker import WalkerBody
@@ -85,7 +85,7 @@ def _check_place(episode: Episode, blueprint: Blueprint, transform: Transform) -
     if blocker is None:
         return
     what = f"actor {blocker}" if isinstance(blocker, int) else f"a {blocker.type_id}"
-    raise RequestRefused(
+    raise PlaceTaken(
         f"Spawn failed because of collision at spawn position: {blueprint.blueprint_id} at "
         f"({transform.x:.1f}, {transform.y:.1f}, {transform.z:.1f}) would touch {what}"
     )

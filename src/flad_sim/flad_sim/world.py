@@ -22,6 +22,7 @@ from flad_sim.protocol.payloads import TYPE_WORLD
 from flad_sim.protocol.snapshot import pack_header, pack_state
 from flad_sim.protocol.structs import EpisodeSettings
 from flad_sim.protocol.tokens import EPISODE_STREAM
+from flad_sim.scenery import Scenery, grow_scenery
 from flad_sim.towns import Town, TownError, available_towns, load_town
 from flad_sim.towns.load import town_from_text
 from flad_sim.traffic import TrafficError
@@ -33,6 +34,8 @@ DEFAULT_DELTA_S = 0.05
 
 OPENDRIVE_MAP = "OpenDriveMap"
 """The name under which clients load a map that they have sent."""
+
+_MAX_TOWNS = 3  # kept in memory for the next time they are loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,14 @@ class WorldConfig:
         for name in ("seed", "num_vehicles", "num_walkers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Grown:
+    """A town that has been loaded: growing its scenery takes seconds."""
+
+    town: Town
+    scenery: Scenery
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ class World:
         self.episode_id = 1
         self.frame = 0
         self._opendrive_text: str | None = None
+        self._grown: dict[str, _Grown] = {}
         self._town_files = _town_files(config.town_dir)
         self._stream_ids = itertools.count(EPISODE_STREAM + 1)
         name = config.town
@@ -155,8 +167,10 @@ class World:
         with _as_refusal():
             if name == OPENDRIVE_MAP and self._opendrive_text is not None:
                 return town_from_text(OPENDRIVE_MAP, self._opendrive_text)
-            if name in ("", self.episode.town.name):
+            if name == "":
                 return self.episode.town
+            if name in self._grown:
+                return self._grown[name].town
             if name in self._town_files:
                 return self._load_file(name)
             if name in available_towns():
@@ -173,8 +187,15 @@ class World:
 
     def _begin(self, town: Town) -> Episode:
         c = self.config
+        grown = self._grown.get(town.name)
+        if grown is None or grown.town is not town:
+            grown = _Grown(town, grow_scenery(town.network, c.seed))
+            self._grown[town.name] = grown
+            if len(self._grown) > _MAX_TOWNS:
+                del self._grown[next(iter(self._grown))]
         episode = Episode(
             town,
+            grown.scenery,
             self.library,
             self._stream_ids,
             seed=c.seed,

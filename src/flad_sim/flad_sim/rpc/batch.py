@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flad_sim import spawning
-from flad_sim.errors import RequestRefused, SimError
+from flad_sim.errors import PlaceTaken, RequestRefused, SimError
 from flad_sim.protocol.framing import value_error, value_result
 from flad_sim.protocol.structs import (
     decode_bool,
@@ -35,6 +35,8 @@ def _apply_batch(api: Api, commands: Any, do_tick: Any = False) -> list[Any]:
 def _response(api: Api, command: Any) -> Any:
     try:
         return value_result(_execute(api, command))
+    except PlaceTaken as error:
+        return value_error(str(error))
     except SimError as error:
         api.note(f"refused in a batch: {error}")
         return value_error(str(error))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 import logging
 
-from flad_sim.errors import SimError
+from flad_sim.errors import PlaceTaken, SimError
 from flad_sim.protocol.framing import (
     VOID_RESULT,
     Request,
@@ -65,6 +65,8 @@ class Dispatcher:
             return pack_protocol_error(request.msgid, text)
         try:
             result = handler.run(self._api, *request.args)
+        except PlaceTaken as error:
+            return self._error(request, handler, str(error))
         except SimError as error:
             return self._refuse(request, handler, str(error))
         except Exception as error:  # the boundary: one bad call must not end the world
@@ -79,6 +81,10 @@ class Dispatcher:
 
     def _refuse(self, request: Request, handler: Handler, text: str) -> bytes:
         self.note(f"refused: {_call(request)}: {text}")
+        return self._error(request, handler, text)
+
+    @staticmethod
+    def _error(request: Request, handler: Handler, text: str) -> bytes:
         match handler.shape:
             case Shape.VOID:
                 return pack_reply(request.msgid, void_error(text))

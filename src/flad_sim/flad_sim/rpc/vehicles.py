@@ -10,7 +10,7 @@ from flad_sim import spawning
 from flad_sim.actors import ClientVehicle, Vehicle
 from flad_sim.physics.ackermann import AckermannSettings
 from flad_sim.physics.parameters import default_physics
-from flad_sim.physics.vehicle import Telemetry
+from flad_sim.physics import Telemetry
 from flad_sim.protocol.physics_structs import decode_physics, encode_physics
 from flad_sim.protocol.structs import (
     clamp_control,
@@ -50,7 +50,9 @@ def apply_physics(api: Api, actor_id: Any, physics: Any) -> None:
 
 def set_lights(api: Api, actor_id: Any, flags: Any) -> None:
     """Switch a vehicle's lights."""
-    _vehicle(api, actor_id).lights = decode_int(flags, "light state") & 0xFFFFFFFF
+    # The call carries a struct of one field, the command of a batch the bare number.
+    number = flags[0] if isinstance(flags, list) and flags else flags
+    _vehicle(api, actor_id).lights = decode_int(number, "light state") & 0xFFFFFFFF
 
 
 def driven(api: Api, actor_id: Any) -> ClientVehicle:
@@ -96,8 +98,8 @@ def _telemetry(api: Api, actor_id: Any) -> list[Any]:
     return [t.speed, t.steer, t.throttle, t.brake, t.engine_rpm, t.gear, t.drag, wheels]
 
 
-def _lights(api: Api, actor_id: Any) -> int:
-    return _vehicle(api, actor_id).lights
+def _lights(api: Api, actor_id: Any) -> list[int]:
+    return [_vehicle(api, actor_id).lights]
 
 
 def _all_lights(api: Api) -> list[list[int]]:
