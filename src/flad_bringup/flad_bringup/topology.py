@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which nodes there are and how their topics meet: each node once, as plain data.
 
-``launch/*.launch.py`` turn it into launch_ros actions, :mod:`flad_bringup.stack` into processes
-where there is no launch. A template holds ``{vehicle}``, the vehicle's role: ``vehicle_0`` is its
-namespace in the stack and its name below ``/carla/`` in the bridge.
+``launch/*.launch.py`` turn it into launch_ros actions, :mod:`flad_bringup.commands.launch` into
+processes where there is no launch. A template holds ``{vehicle}``, the vehicle's role:
+``vehicle_0`` is its namespace in the stack and its name below ``/carla/`` in the bridge.
 """
 
 from __future__ import annotations

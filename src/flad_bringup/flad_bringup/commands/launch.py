@@ -10,11 +10,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 SUMMARY = "run world, bridge and planners as the launch files do, without launch"
-NEEDS = ("vehicle", "sim", "carla")
+NEEDS = ("vehicle", "cli", "sim", "carla")
+
+_READY_S = 120.0
+_POLL_S = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,54 +37,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start everything, then watch it."""
-    stack_module = importlib.import_module("flad_bringup.stack")
-    workspace = args.workspace
-    with stack_module.Stack(workspace.runs / "launch" / "logs") as stack:
-        for process in _processes(args):
-            print(f"starting {process.name}: {' '.join(process.command)}", flush=True)
-            stack.start(process)
-        print(f"running; logs are in {workspace.runs / 'launch' / 'logs'}; Ctrl-C ends it")
-        stack.wait()
-    return 0
+    """Start everything, then watch it until something ends or somebody interrupts."""
+    supervision = importlib.import_module("flad_common.supervision")
+    logs: Path = args.workspace.runs / "launch" / "logs"
+    with supervision.Supervisor(logs) as supervisor:
+        for name, command, ready in commands(args):
+            child = supervisor.start(name, command)
+            supervisor.wait_until(
+                lambda child=child, ready=ready: (
+                    ready in child.log_file.read_text(errors="replace")
+                ),
+                what=f"{name} being ready",
+                deadline_s=_READY_S,
+            )
+            print(f"{name} is up", flush=True)
+        print(f"running; logs are in {logs}; Ctrl-C ends it", flush=True)
+        while True:
+            supervisor.check()
+            time.sleep(_POLL_S)
 
 
-def _processes(args: argparse.Namespace) -> list[Any]:
-    """World, bridge and planners, in the order they start."""
-    topology = importlib.import_module("flad_bringup.topology")
-    stack_module = importlib.import_module("flad_bringup.stack")
-    common = importlib.import_module("flad_common.config")
-    loop = importlib.import_module("flad_carla.bridge_loop")
+def commands(args: argparse.Namespace) -> list[tuple[str, list[str], str]]:
+    """Name, command, and the words of its log that mean it is up, in the order they start."""
+    topology: Any = importlib.import_module("flad_bringup.topology")
+    config: Any = importlib.import_module("flad_common.config")
+    loop: Any = importlib.import_module("flad_carla.bridge_loop")
     config_file = args.config_file or args.workspace.config / "bridge.yaml"
     params_file = args.params_file or args.workspace.config / "vehicle.yaml"
-    bridge = common.from_yaml(loop.BridgeLoopConfig, config_file)
+    vehicles = [ego.role for ego in config.from_yaml(loop.BridgeLoopConfig, config_file).egos]
     found = []
     if args.host is None:
         world = [sys.executable, *topology.SIMULATOR, "--port", str(args.port)]
         world += ["--town", args.town, "--traffic", str(args.traffic)]
         world += ["--walkers", str(args.walkers), "--seed", str(args.seed)]
-        found.append(
-            stack_module.ProcessSpec(name="world", command=world, ready_text="listening on")
-        )
-    address = ("--host", args.host or "127.0.0.1", "--port", str(args.port))
-    command = topology.node_command(
+        found.append(("world", world, "listening on"))
+    bridge = topology.node_command(
         topology.BRIDGE,
         arguments=(
             *("--config", str(config_file)),
-            *address,
+            *("--host", args.host or "127.0.0.1"),
+            *("--port", str(args.port)),
             *("--town", args.town),
             *("--mode", args.mode),
         ),
     )
-    found.append(stack_module.ProcessSpec(name="bridge", command=command, ready_text="bridge to"))
-    for ego in bridge.egos:
+    found.append(("bridge", bridge, "bridge to"))
+    for vehicle in vehicles:
         for spec in topology.VEHICLE_NODES:
             command = topology.node_command(
                 spec,
-                vehicle=ego.role,
+                vehicle=vehicle,
                 params_file=str(params_file),
                 parameters={"mode": args.mode, "use_sim_time": "true"},
             )
-            name = f"{ego.role}_{spec.executable}"
-            found.append(stack_module.ProcessSpec(name=name, command=command))
+            found.append((f"{vehicle}_{spec.executable}", command, ""))
     return found
+
+
+def _says(log_file: Path, text: str) -> bool:
+    return text in log_file.read_text(encoding="utf-8", errors="replace")
