@@ -90,7 +90,7 @@ def _platform(workspace: Workspace) -> Finding:
         good=(system, machine) == ("Linux", "x86_64"),
         otherwise="warning" if system == "Linux" else "bad",
         advice="the ROS and carla wheels are for Linux x86-64; on a Jetson install ROS 2 from apt "
-        "and run ./flad setup --sets vehicle cli",
+        "and run ./flad setup --sets vehicle",
     )
 
 
@@ -202,7 +202,7 @@ def _folder(workspace: Workspace) -> Finding:
     return _finding(
         "folder",
         str(workspace.root),
-        good=not any(c in str(workspace.root) for c in " ;:'\""),
+        good=not any(c in str(workspace.root) for c in ";:'\""),
         otherwise="warning",
         advice="ROS's build tools do not all take such a path; move the checkout",
     )

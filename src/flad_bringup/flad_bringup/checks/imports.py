@@ -30,7 +30,7 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "flad_sim": ("vehicle", "sim"),
     "flad_planner": ("vehicle",),
     "flad_carla": ("vehicle", "carla"),
-    "flad_bringup": ("vehicle", "cli"),
+    "flad_bringup": ("vehicle",),
 }
 """The requirement sets that must cover what a package imports."""
 
@@ -72,7 +72,7 @@ def import_complaints(root: Path) -> list[str]:
     for found in find_imports(root):
         if reason := _objection(found, allowed, distributions):
             complaints.append(f"{found.path.relative_to(root)}:{found.line}: {reason}")
-    return complaints
+    return complaints + _unused(root, distributions)
 
 
 def find_imports(root: Path) -> Iterator[Import]:
@@ -86,7 +86,7 @@ def find_imports(root: Path) -> Iterator[Import]:
                     package=package,
                     path=path,
                     line=getattr(node, "lineno", 0),
-                    name=name.split(".")[0],
+                    name=name.split(".")[0] or ".",
                     is_ros_module=is_ros_module,
                 )
 
@@ -129,6 +129,20 @@ def _objection(
         files = " or ".join(f"requirements/{s}.txt" for s in REQUIREMENTS[package])
         return f"{name} ({', '.join(sorted(names))}) is not in {files}"
     return None
+
+
+def _unused(root: Path, distributions: Mapping[str, list[str]]) -> list[str]:
+    """Requirements that no package imports: somebody took something out and left its weight."""
+    imported = {
+        _normal(distribution)
+        for found in find_imports(root)
+        for distribution in distributions.get(found.name, [])
+    }
+    return [
+        f"requirements/{name}.txt: nothing in src imports {requirement}"
+        for name in sorted({name for names in REQUIREMENTS.values() for name in names})
+        for requirement in sorted(_declared(root, (name,)) - imported)
+    ]
 
 
 def _declared(root: Path, sets: tuple[str, ...]) -> frozenset[str]:

@@ -25,10 +25,10 @@ class Target:
 
 
 TARGETS = (
-    *(Target(name=n, python=p, platform=_JETSON) for n in ("vehicle", "cli") for p in ("3.10",)),
+    Target(name="vehicle", python="3.10", platform=_JETSON),
     *(
         Target(name=n, python=p, platform=_PC)
-        for n in ("vehicle", "cli", "sim", "carla", "dev", "ros")
+        for n in ("vehicle", "sim", "carla", "dev", "ros")
         for p in ("3.10", "3.11")
     ),
 )

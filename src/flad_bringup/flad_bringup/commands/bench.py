@@ -13,7 +13,7 @@ from flad_bringup.bench.rows import Row, as_json, now
 from flad_bringup.commands.figures import add_json_argument, write_json
 
 SUMMARY = "measure the project's figures; --list names them"
-NEEDS = ("vehicle", "cli", "sim", "carla")
+NEEDS = ("vehicle", "sim", "carla")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from flad_bringup.commands.figures import add_json_argument, write_json
 
 SUMMARY = "drive a town in closed loop and write a report with pictures"
-NEEDS = ("vehicle", "cli", "sim", "carla")
+NEEDS = ("vehicle", "sim", "carla")
 
 _RUN = "demo"
 _ROUTES = "routes/demo.xml"

@@ -7,7 +7,7 @@ import argparse
 import importlib
 
 SUMMARY = "drive routes in closed loop and score them"
-NEEDS = ("vehicle", "cli", "sim", "carla")
+NEEDS = ("vehicle", "sim", "carla")
 HANDS_OVER = True
 
 

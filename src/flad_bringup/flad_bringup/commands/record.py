@@ -7,7 +7,7 @@ import argparse
 import importlib
 
 SUMMARY = "record the expert's driving in LMDrive's layout"
-NEEDS = ("vehicle", "cli", "sim", "carla")
+NEEDS = ("vehicle", "sim", "carla")
 HANDS_OVER = True
 
 

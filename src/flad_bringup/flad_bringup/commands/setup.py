@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=REQUIREMENT_SETS,
         default=list(REQUIREMENT_SETS),
-        help="requirement sets to install (default: all); a vehicle needs only 'vehicle cli'",
+        help="requirement sets to install (default: all); a vehicle needs only 'vehicle'",
     )
     parser.add_argument(
         "--force", action="store_true", help="do every step again, even where nothing changed"

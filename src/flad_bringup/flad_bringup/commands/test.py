@@ -7,6 +7,7 @@ Arguments that are not known here go to pytest, for example `./flad test -k fram
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from flad_bringup.commands.figures import add_json_argument, write_json
 from flad_bringup.environment import child_environment, test_variables
 
 SUMMARY = "run the unit tests, then the tests that start processes"
-NEEDS = ("vehicle", "cli", "sim", "carla", "dev")
+NEEDS = ("vehicle", "sim", "carla", "dev")
 ACCEPTS_MORE = True
 
 _SUITES = ("tests/unit", "tests/contract", "tests/integration")
@@ -33,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     root: Path = args.workspace.root
     rest: list[str] = args.rest
     if any(_is_path(argument) for argument in rest):
-        runs = [rest]
+        # pytest runs in the checkout; a path was meant from where the user stands
+        runs = [[os.path.abspath(a) if _is_path(a) else a for a in rest]]
     else:
         there = [suite for suite in _SUITES if any((root / suite).rglob("test_*.py"))]
         runs = [[suite, *rest] for suite in there]

@@ -19,7 +19,7 @@ from flad_bringup.setup.tool import run_tool
 from flad_bringup.workspace import Workspace
 from flad_common.error_codes import BUILD_FAILED, PACKAGES_FAILED, TOWNS_FAILED
 
-REQUIREMENT_SETS = ("vehicle", "cli", "sim", "carla", "dev")
+REQUIREMENT_SETS = ("vehicle", "sim", "carla", "dev")
 """What ``--sets`` chooses from; ``ros`` comes by itself where no ROS is installed."""
 
 _LOCK_DEADLINE_S = 1800.0
