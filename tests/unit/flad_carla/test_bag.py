@@ -59,9 +59,7 @@ def test_plan_seen_from_the_vehicle_and_in_the_map_agree(recorded):
     messages = read(path)
     odometry = {stamp: m.pose.pose for stamp, m in messages["/carla/vehicle_0/odometry"]}
 
-    pairs = zip(
-        messages["/vehicle_0/plan"], messages["/vehicle_0/plan_path"], strict=True
-    )
+    pairs = zip(messages["/vehicle_0/plan"], messages["/vehicle_0/plan_path"], strict=True)
     for (stamp_ns, plan), (_, in_map) in pairs:
         pose = odometry[stamp_ns]
         yaw = 2.0 * math.atan2(pose.orientation.z, pose.orientation.w)
