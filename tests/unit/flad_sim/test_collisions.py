@@ -238,8 +238,9 @@ def test_driving_side_by_side_or_apart_is_no_contact():
     a, b = car(speed_mps=10.0), car(speed_mps=10.0, y=2.0 * 0.92 + 0.05)
     assert not any(run(ContactSolver([]), {1: a, 2: b}, 3.0))
     overlapping = car(x=0.5, y=5.0, speed_mps=30.0), car(x=-3.9, y=5.0, speed_mps=0.0)
-    # They overlap but separate: parted, without an impulse.
+    # They overlap but separate: parted, without an impulse that would hold them together.
     assert ContactSolver([]).resolve(dict(enumerate(overlapping, 1)), [], DT_S) == []
+    assert [b.pose.velocity[0] for b in overlapping] == [30.0, 0.0]
 
 
 def test_bodies_put_into_each_other_part_without_an_explosion():

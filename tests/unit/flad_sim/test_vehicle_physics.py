@@ -189,6 +189,29 @@ def test_sliding_sideways_comes_to_rest_within_friction():
     assert speed(body) == pytest.approx(0.0, abs=1e-3)
 
 
+def test_sliding_goes_farther_downhill_than_uphill():
+    def slid(velocity_mps):
+        body = drive(car(), 1.0, lambda x, y: 0.1 * y)
+        start = body.pose.transform.y
+        body.set_target_velocity((0.0, velocity_mps, 0.0))
+        return abs(drive(body, 4.0, lambda x, y: 0.1 * y).pose.transform.y - start)
+
+    # Friction and slope act together uphill (+y), against each other downhill.
+    assert slid(-8.0) / slid(8.0) == pytest.approx((0.95 + 0.1) / (0.95 - 0.1), rel=0.1)
+
+
+@pytest.mark.parametrize("from_mps", [15.0, 30.0, 60.0])
+def test_coasting_in_neutral_loses_air_drag_and_rolling_resistance(from_mps):
+    body = car(speed_mps=from_mps)
+    body.apply_control(VehicleControl(manual_gear_shift=True, gear=0))
+    body.step(0.005, flat)
+    lost_n = (from_mps - speed(body)) / 0.005 * body.mass_kg
+    data = body.spec.drivetrain
+    air_n = 0.5 * 1.2 * data.drag_coefficient * data.frontal_area_m2 * from_mps**2
+
+    assert lost_n == pytest.approx(air_n + data.rolling_resistance * body.mass_kg * 9.81, rel=1e-3)
+
+
 def test_a_heavier_car_accelerates_less():
     light, heavy = car(), car()
     physics = heavy.physics_control()
