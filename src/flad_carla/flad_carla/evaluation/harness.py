@@ -7,13 +7,14 @@ that route, and the next one begins in a fresh simulator.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import logging
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -252,7 +253,7 @@ class Evaluation:
             weather=job.route.weather_at(0.0),
             step_s=self._config.venue.step_s,
             geo_origin=(origin.latitude, origin.longitude),
-            rig=_rig_table(self._rig),
+            rig=_without_collision(self._rig),
         )
 
     def _planner(self, town: str, town_map: carla.Map) -> RoutePlanner:
@@ -310,12 +311,8 @@ def _with_collision(rig: Rig) -> Rig:
     return Rig(description=rig.description, sensors=(*rig.sensors, _COLLISION))
 
 
-def _rig_table(rig: Rig) -> dict[str, dict[str, Any]]:
-    return {
-        s.id: {"type": s.type, "pose": asdict(s.pose), "attributes": dict(s.attributes)}
-        for s in rig.sensors
-        if s.id != COLLISION_ID
-    }
+def _without_collision(rig: Rig) -> Rig:
+    return dataclasses.replace(rig, sensors=rig.sensors[:-1])
 
 
 def _config_text(config: EvaluationConfig) -> dict[str, Any]:
