@@ -11,7 +11,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from flad_carla.recorder.runs import (
     write_index,
 )
 from flad_carla.recorder.store import FrameStore, write_json
+from flad_carla.recorder.weather import weather_id_of
 from flad_carla.report.thumbnails import Rgb, encode_jpeg, image_to_rgb
 from flad_carla.run_log import LaneShape, Observer, RunInfo, RunResult, SensorTick, TickEntry
 
@@ -81,6 +82,8 @@ class DatasetRecorder(Observer):
 
     def on_start(self, info: RunInfo) -> None:
         """Open the folder of a run."""
+        if info.weather_id < 0:
+            info = replace(info, weather_id=weather_id_of(info.weather))
         if info.lanes is not self._views_of:
             self._views, self._views_of = make_views(info.lanes), info.lanes
         folder = new_folder(self.root, info)

@@ -45,6 +45,14 @@ FIELDS = (
     "fog_falloff",
 )
 
+# What tells presets apart, and by how much a person would notice.
+_SCALES = {
+    "cloudiness": 40.0,
+    "precipitation": 25.0,
+    "precipitation_deposits": 30.0,
+    "sun_altitude_angle": 25.0,
+}
+
 
 def weather_parameters(weather_id: int) -> dict[str, float]:
     """CARLA's parameters of an id.
@@ -63,9 +71,17 @@ def weather_parameters(weather_id: int) -> dict[str, float]:
 
 
 def weather_id_of(parameters: Mapping[str, float]) -> int:
-    """The id whose preset has these parameters, -1 if none has."""
-    for weather_id in range(len(NAMES)):
+    """The id whose preset is most like these parameters.
+
+    Loaders tell data apart by the id, so there is always one; what the weather really was stands
+    beside it in every measurement.
+    """
+
+    def unlike(weather_id: int) -> float:
         preset = weather_parameters(weather_id)
-        if all(abs(parameters.get(name, 0.0) - value) < 1e-3 for name, value in preset.items()):
-            return weather_id
-    return -1
+        return sum(
+            ((parameters.get(name, 0.0) - preset[name]) / scale) ** 2
+            for name, scale in _SCALES.items()
+        )
+
+    return min(range(len(NAMES)), key=unlike)
