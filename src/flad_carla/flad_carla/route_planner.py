@@ -81,12 +81,7 @@ class _Place:
 
 
 class RoutePlanner:
-    """Plans over one map; make it once per town.
-
-    Example:
-        >>> planner = RoutePlanner(carla.Map("Town", xodr_text))      # doctest: +SKIP
-        >>> route = planner.trace([start_location, end_location])     # doctest: +SKIP
-    """
+    """Plans over one map; make it once per town."""
 
     def __init__(self, town_map: carla.Map) -> None:
         self._map = town_map

@@ -45,7 +45,7 @@ def test_help_needs_nothing_but_the_standard_library(workspace):
 
     assert said.returncode == 0, said.stderr
     for name in cli.COMMANDS:
-        (line,) = [x for x in said.stdout.splitlines() if x.split()[:1] == [name]]
+        (line,) = [x for x in said.stdout.splitlines() if x.startswith(f"    {name} ")]
         assert len(line.split()) > 3, f"{name} has no sentence"
 
 

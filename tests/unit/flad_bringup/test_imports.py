@@ -8,11 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from flad_bringup.checks.imports import MAY_USE, REQUIREMENTS, import_complaints
+from flad_bringup.checks.imports import (
+    MAY_USE,
+    REQUIREMENTS,
+    import_complaints,
+    unused_requirements,
+)
 
 
 def test_this_checkout_keeps_the_rules(workspace):
     assert import_complaints(workspace.root) == []
+
+
+def test_nothing_is_installed_that_nobody_imports(workspace):
+    assert unused_requirements(workspace.root) == []
+
+
+def test_a_requirement_that_nobody_imports_is_named(tree, tmp_path: Path):
+    tree("flad_planner/flad_planner/a.py", "import yaml")
+
+    found = unused_requirements(tmp_path)
+    assert "requirements/vehicle.txt: nothing in src imports numpy" in found
+    assert not any("pyyaml" in line for line in found)
 
 
 def test_every_package_has_its_rules(workspace):
@@ -84,7 +101,7 @@ def test_a_broken_rule_is_named_with_its_place(tree, path, line, complaint):
         ("flad_carla/flad_carla/session.py", "import carla"),
         ("flad_sim/flad_sim/traffic/a.py", "import libsumo"),
         ("flad_carla/flad_carla/a.py", "import flad_planner.pid, yaml, json, numpy.linalg"),
-        ("flad_bringup/flad_bringup/a.py", "import flad_carla, flad_sim, rich"),
+        ("flad_bringup/flad_bringup/a.py", "import flad_carla, flad_sim, yaml"),
     ],
 )
 def test_what_is_allowed_passes(tree, path, line):

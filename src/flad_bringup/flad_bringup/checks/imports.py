@@ -50,7 +50,7 @@ _ROS = re.compile(
 )
 # Declarations that exist only for type checkers.
 _NOT_INSTALLED = frozenset({"_typeshed", "__future__"})
-_REQUIREMENT_NAME = re.compile(r"^[A-Za-z0-9._-]+")
+_REQUIREMENT_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,22 @@ def import_complaints(root: Path) -> list[str]:
     for found in find_imports(root):
         if reason := _objection(found, allowed, distributions):
             complaints.append(f"{found.path.relative_to(root)}:{found.line}: {reason}")
-    return complaints + _unused(root, distributions)
+    return complaints
+
+
+def unused_requirements(root: Path) -> list[str]:
+    """Requirements that no package imports: somebody took something out and left its weight."""
+    distributions = importlib.metadata.packages_distributions()
+    imported = {
+        _normal(distribution)
+        for found in find_imports(root)
+        for distribution in distributions.get(found.name, [])
+    }
+    return [
+        f"requirements/{name}.txt: nothing in src imports {requirement}"
+        for name in sorted({name for names in REQUIREMENTS.values() for name in names})
+        for requirement in sorted(_declared(root, (name,)) - imported)
+    ]
 
 
 def find_imports(root: Path) -> Iterator[Import]:
@@ -129,20 +144,6 @@ def _objection(
         files = " or ".join(f"requirements/{s}.txt" for s in REQUIREMENTS[package])
         return f"{name} ({', '.join(sorted(names))}) is not in {files}"
     return None
-
-
-def _unused(root: Path, distributions: Mapping[str, list[str]]) -> list[str]:
-    """Requirements that no package imports: somebody took something out and left its weight."""
-    imported = {
-        _normal(distribution)
-        for found in find_imports(root)
-        for distribution in distributions.get(found.name, [])
-    }
-    return [
-        f"requirements/{name}.txt: nothing in src imports {requirement}"
-        for name in sorted({name for names in REQUIREMENTS.values() for name in names})
-        for requirement in sorted(_declared(root, (name,)) - imported)
-    ]
 
 
 def _declared(root: Path, sets: tuple[str, ...]) -> frozenset[str]:

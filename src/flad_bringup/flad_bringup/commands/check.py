@@ -54,7 +54,7 @@ def _checks(workspace: Workspace, *, fix: bool) -> dict[str, Callable[[], CheckR
     # Imported now: they need what set-up installs.
     from flad_bringup.checks.generated import check_generated
     from flad_bringup.checks.humble_api import check_humble_api
-    from flad_bringup.checks.imports import import_complaints
+    from flad_bringup.checks.imports import import_complaints, unused_requirements
     from flad_bringup.checks.requirement_sets import check_requirement_sets
     from flad_bringup.checks.result import CheckResult, run_program
 
@@ -67,7 +67,9 @@ def _checks(workspace: Workspace, *, fix: bool) -> dict[str, Callable[[], CheckR
         "lint": lambda: tool("ruff", "check", *(["--fix"] if fix else []), "."),
         "types": lambda: tool("mypy", *sources),
         "humble": lambda: check_humble_api(workspace),
-        "imports": lambda: CheckResult.from_complaints(import_complaints(workspace.root)),
+        "imports": lambda: CheckResult.from_complaints(
+            import_complaints(workspace.root) + unused_requirements(workspace.root)
+        ),
         "docs": lambda: check_generated(workspace, fix=fix),
         "requirements": lambda: check_requirement_sets(workspace),
     }
