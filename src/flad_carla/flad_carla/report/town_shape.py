@@ -11,6 +11,7 @@ import carla
 from flad_carla.run_log import LaneShape
 
 _SPACING_M = 2.0
+_STEP_M = 0.5
 
 
 def lanes_from_map(town_map: carla.Map) -> tuple[LaneShape, ...]:
@@ -50,9 +51,15 @@ def _outward(waypoint: Any, step: str) -> list[Any]:
 
 
 def _last_point(waypoint: Any) -> list[Any]:
-    """The sample spacing leaves a gap at the end of a lane: one more point, just before it."""
-    rest = waypoint.next_until_lane_end(0.5) if waypoint.lane_id < 0 else []
-    return [rest[-1]] if rest else []
+    """The sample spacing leaves a gap at the end of a lane: the furthest point in it, by 0.5 m."""
+    key = (waypoint.road_id, waypoint.section_id, waypoint.lane_id)
+    for steps in range(round(_SPACING_M / _STEP_M), 0, -1):
+        distance = steps * _STEP_M
+        further = waypoint.next(distance) if key[2] < 0 else waypoint.previous(distance)
+        for found in further:
+            if (found.road_id, found.section_id, found.lane_id) == key and found.s > waypoint.s:
+                return [found]
+    return []
 
 
 def _edges(waypoint: Any) -> tuple[tuple[float, float], tuple[float, float]]:
