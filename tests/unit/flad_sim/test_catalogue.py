@@ -2,6 +2,7 @@
 """The catalogue must be whole, plausible, and in CARLA's words."""
 
 import pytest
+
 from flad_sim.catalogue import DEFAULT_VEHICLE, PROPS, VEHICLES, WALKERS, find
 from flad_sim.types import Tag
 
