@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from flad_sim.sensors.jit import borrowed, kernel
+
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 U8 = NDArray[np.uint8]
@@ -80,3 +82,51 @@ class View(NamedTuple):
     focal_px: float
     width: int
     height: int
+
+
+@kernel
+def borrowed_surfaces(s: Surfaces) -> Surfaces:
+    """The same without reference counts."""
+    return Surfaces(
+        borrowed(s.material),
+        borrowed(s.albedo),
+        borrowed(s.tag),
+        borrowed(s.aux),
+        borrowed(s.facades),
+        borrowed(s.paint_index),
+        borrowed(s.paint_tiles),
+        borrowed(s.paint_origin),
+    )
+
+
+@kernel
+def borrowed_movers(m: Movers) -> Movers:
+    """The same without reference counts."""
+    return Movers(
+        borrowed(m.base),
+        borrowed(m.rotation),
+        borrowed(m.rgb),
+        borrowed(m.lights),
+        borrowed(m.actor),
+        borrowed(m.foot),
+    )
+
+
+@kernel
+def borrowed_surroundings(a: Surroundings) -> Surroundings:
+    """The same without reference counts."""
+    return Surroundings(
+        borrowed(a.light),
+        borrowed(a.lamp_on),
+        borrowed(a.lamps),
+        borrowed(a.lamp_grid),
+        borrowed(a.mover_grid),
+        borrowed(a.grid_origin),
+        borrowed(a.tone),
+    )
+
+
+@kernel
+def borrowed_view(v: View) -> View:
+    """The same without reference counts."""
+    return View(borrowed(v.origin), borrowed(v.axes), v.focal_px, v.width, v.height)

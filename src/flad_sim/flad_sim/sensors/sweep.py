@@ -10,8 +10,8 @@ import numpy as np
 from flad_sim.scenery import materials as m
 from flad_sim.sensors import embree as e
 from flad_sim.sensors.embree import intersect16
-from flad_sim.sensors.frame import Movers, Surfaces
-from flad_sim.sensors.jit import kernel
+from flad_sim.sensors.frame import Movers, Surfaces, borrowed_movers, borrowed_surfaces
+from flad_sim.sensors.jit import borrowed, kernel
 from flad_sim.sensors.shading import paint_at
 
 _ROAD_LINES = 24  # Tag.ROAD_LINES
@@ -39,6 +39,8 @@ def sweep_channels(
     arguments: np.ndarray,
 ) -> None:
     """Fill rows ``[channel0, channel1)`` of ``[C, P]`` outputs; a miss is at distance inf."""
+    surfaces, movers = borrowed_surfaces(surfaces), borrowed_movers(movers)
+    rays, ids, valid, arguments = borrowed(rays), borrowed(ids), borrowed(valid), borrowed(arguments)
     num_points = len(azimuth_rad)
     for c in range(channel0, channel1):
         cos_e, sin_e = math.cos(elevation_rad[c]), math.sin(elevation_rad[c])

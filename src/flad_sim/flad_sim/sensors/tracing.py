@@ -11,8 +11,17 @@ from flad_sim.scenery import materials as m
 from flad_sim.sensors import embree as e
 from flad_sim.sensors import frame as f
 from flad_sim.sensors.embree import intersect16, occluded16
-from flad_sim.sensors.frame import Movers, Surfaces, Surroundings, View
-from flad_sim.sensors.jit import kernel
+from flad_sim.sensors.frame import (
+    Movers,
+    Surfaces,
+    Surroundings,
+    View,
+    borrowed_movers,
+    borrowed_surfaces,
+    borrowed_surroundings,
+    borrowed_view,
+)
+from flad_sim.sensors.jit import borrowed, kernel
 from flad_sim.sensors.shading import display, fogged, paint_at, sky, surface
 
 _FAR_M = np.float32(3000.0)
@@ -93,11 +102,15 @@ def render_rows(
     arguments: np.ndarray,
 ) -> None:
     """Colour the pixels of rows ``[row0, row1)`` of ``image`` ``[H, W, 4]`` (BGRA)."""
+    view, surfaces, movers = borrowed_view(view), borrowed_surfaces(surfaces), borrowed_movers(movers)
+    around, image = borrowed_surroundings(around), borrowed(image)
+    rays, ids, valid = borrowed(rays), borrowed(ids), borrowed(valid)
+    shadow, shadow_ids, arguments = borrowed(shadow), borrowed(shadow_ids), borrowed(arguments)
     light = around.light
     sx, sy, sz = light[f.SUN_DIR], light[f.SUN_DIR + 1], light[f.SUN_DIR + 2]
     sunny = light[f.SUN_RGB + 1] > 0.004
-    inverse_length = np.empty(16, dtype=np.float32)
-    direct = np.empty(16, dtype=np.float32)
+    inverse_length = borrowed(shadow[e.NG_X])  # spare rows of the packet's memory
+    direct = borrowed(shadow[e.NG_Y])
     for y0 in range(row0, row1, 4):
         for x0 in range(0, view.width, 4):
             shoot_tile(scene, view, x0, y0, rays, ids, valid, arguments)
@@ -201,6 +214,9 @@ def measure_rows(
     arguments: np.ndarray,
 ) -> None:
     """Depth, semantic tag and actor id ``[H, W]`` of rows ``[row0, row1)``; sky is infinite."""
+    view, surfaces, movers = borrowed_view(view), borrowed_surfaces(surfaces), borrowed_movers(movers)
+    rays, ids, valid, arguments = borrowed(rays), borrowed(ids), borrowed(valid), borrowed(arguments)
+    depth_m, tag, actor = borrowed(depth_m), borrowed(tag), borrowed(actor)
     for y0 in range(row0, row1, 4):
         for x0 in range(0, view.width, 4):
             shoot_tile(scene, view, x0, y0, rays, ids, valid, arguments)
