@@ -56,7 +56,8 @@ class RoadGeometry:
 
     def edge_t(self, index: int, edge: int, s: FloatArray) -> FloatArray:
         """Lateral offset of an edge of section ``index``: 0 is the centre, k > 0 the outer edge
-        of lane k, k < 0 the outer edge of lane k."""
+        of lane k, k < 0 the outer edge of lane k.
+        """
         section = self.record.sections[index]
         t = self.record.lane_offset(s)
         for width in self._widths(section, edge):

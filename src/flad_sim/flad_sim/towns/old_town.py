@@ -66,7 +66,9 @@ def old_town_plan() -> TownPlan:
     """The plan."""
     streets: list[Street] = []
     for start, end, bulge in _LOOP:
-        streets += _street(start, end, bow(_at(start), _at(end), bulge), _LOOP_PRIORITY, start in "dk")
+        streets += _street(
+            start, end, bow(_at(start), _at(end), bulge), _LOOP_PRIORITY, start in "dk"
+        )
     for start, end, corner, before, after in _CORNERS:
         line = rounded(
             (_at(start), *bow(_at(start), corner, before), corner),

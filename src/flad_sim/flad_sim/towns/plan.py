@@ -104,6 +104,8 @@ def rounded(
     return (*head, *bend, *tail)
 
 
-def _towards(start: tuple[float, ...], aim: tuple[float, ...], distance: float) -> tuple[float, ...]:
+def _towards(
+    start: tuple[float, ...], aim: tuple[float, ...], distance: float
+) -> tuple[float, ...]:
     share = distance / math.dist(start, aim)
     return tuple(p + share * (q - p) for p, q in zip(start, aim, strict=True))

@@ -8,6 +8,7 @@ A green, A yellow, all red, B green, B yellow, all red. Knows no SUMO; `sumo_lig
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -64,6 +65,21 @@ class _Junction:
             if self.stage == len(_STAGES):
                 self.stage = 0
                 self.turn = (self.turn + 1) % len(self.approaches)
+
+    def until_green_s(self, approach: int) -> float:
+        """Seconds until this approach is green; 0 while it is green or yellow."""
+        if self.state(approach) != LightState.RED:
+            return 0.0
+        wait = -self.in_stage_s
+        turn, stage = self.turn, self.stage
+        for _ in range(len(_STAGES) * (len(self.approaches) + 1)):
+            if turn == approach and stage == 0 and wait > 0.0:
+                break
+            wait += self.approaches[turn].stage_s(stage)
+            stage += 1
+            if stage == len(_STAGES):
+                stage, turn = 0, (turn + 1) % len(self.approaches)
+        return max(0.0, wait)
 
     def state(self, approach: int) -> LightState:
         return _STAGES[self.stage] if approach == self.turn else LightState.RED
@@ -129,6 +145,13 @@ class TrafficLights:
     def state(self, signal_id: str) -> LightState:
         """What a head shows now."""
         return self._state[self._known(signal_id)]
+
+    def red_left_s(self, signal_id: str) -> float:
+        """How long a head stays red; 0 if it is not red, infinite if it is red and frozen."""
+        if self.state(signal_id) != LightState.RED:
+            return 0.0
+        junction, i = self._place[signal_id]
+        return math.inf if self._frozen else junction.until_green_s(i)
 
     def statuses(self) -> list[LightStatus]:
         """All lights, in the map's order; a head that rules no lane is off."""

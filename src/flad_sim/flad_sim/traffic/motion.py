@@ -97,9 +97,14 @@ def move_bodies(
 
 def between(body: Body, share: float) -> Pose:
     """The pose at ``share`` of the last step: 0 its start, 1 its end."""
+    return interpolated(body.last, body.pose, share)
+
+
+def interpolated(last: Pose, now: Pose, share: float) -> Pose:
+    """A pose between two; velocities are those of the step between them."""
     if share >= 1.0:
-        return body.pose
-    a, b = body.last.transform, body.pose.transform
+        return now
+    a, b = last.transform, now.transform
     turn = (b.yaw - a.yaw + 180.0) % 360.0 - 180.0
     here = Transform(
         a.x + share * (b.x - a.x),
@@ -108,7 +113,7 @@ def between(body: Body, share: float) -> Pose:
         pitch=a.pitch + share * (b.pitch - a.pitch),
         yaw=_wrap(a.yaw + share * turn),
     )
-    return Pose(here, body.pose.velocity, body.pose.angular_velocity, body.pose.acceleration)
+    return Pose(here, now.velocity, now.angular_velocity, now.acceleration)
 
 
 def _pull(body: Body, x: float, y: float, yaw_deg: float, new: bool, step_s: float) -> float:

@@ -36,6 +36,10 @@ _WATCHED = (
     libsumo.VAR_LANEPOSITION,
     libsumo.VAR_ROUTE_INDEX,
 )
+_SPEED_MODE_NORMAL = 31  # SUMO's bits: it respects everything
+_SPEED_MODE_HARD = 27  # all but its ordinary deceleration
+_EMERGENCY_DECEL = 8.0  # m/s^2, dry road
+_NOT_LIMITING_MPS = 1.0
 _open = False
 
 
@@ -56,7 +60,8 @@ class SumoVehicle:
     lane_pos_m: float = 0.0
     route_index: int = 0
     still_s: float = 0.0
-    target_speed_mps: float = -1.0  # what the guard has asked for, -1 nothing
+    target_speed_mps: float = -1.0  # what it was last told, -1 to drive as it likes
+    speed_mode: int = 31
 
 
 @dataclass(slots=True)
@@ -147,11 +152,29 @@ class SumoSimulation:
         self._pending.clear()
         self._read()
 
-    def set_speed(self, vehicle: SumoVehicle, speed_mps: float) -> None:
-        """Hold a vehicle at most at a speed; -1 gives it back to SUMO."""
-        if vehicle.target_speed_mps != speed_mps:
-            libsumo.vehicle.setSpeed(vehicle.key, speed_mps)
-            vehicle.target_speed_mps = speed_mps
+    def limit_speed(self, vehicle: SumoVehicle, limit_mps: float, hard: bool) -> None:
+        """Keep a vehicle at or below a speed; ``hard`` lets it brake as hard as it can."""
+        v = vehicle.speed_mps
+        if limit_mps > v + _NOT_LIMITING_MPS:
+            target, mode = -1.0, _SPEED_MODE_NORMAL
+        else:
+            mode = _SPEED_MODE_NORMAL
+            brake = vehicle.kind.decel
+            if hard and v - limit_mps > brake * STEP_S:
+                mode, brake = _SPEED_MODE_HARD, _EMERGENCY_DECEL
+            target = max(limit_mps, v - brake * STEP_S, 0.0)
+        if vehicle.speed_mode != mode:
+            libsumo.vehicle.setSpeedMode(vehicle.key, mode)
+            vehicle.speed_mode = mode
+        if vehicle.target_speed_mps != target:
+            libsumo.vehicle.setSpeed(vehicle.key, target)
+            vehicle.target_speed_mps = target
+
+    def limit_lanes(self, limits_mps: dict[str, float]) -> None:
+        """Lower the speed limits of lanes where the map's are lower than the network's."""
+        for lane_id, limit in limits_mps.items():
+            if limit < self.net.lanes[lane_id].speed_mps:
+                libsumo.lane.setMaxSpeed(lane_id, limit)
 
     def extend_routes(self, rng: random.Random, length_m: float) -> None:
         """Give every vehicle that nears its route's end a way to go on."""
