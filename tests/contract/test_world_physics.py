@@ -37,7 +37,7 @@ def test_a_driven_run_through_the_client_is_the_cores(carla_world: CarlaWorld) -
         Transform(p.location.x, p.location.y, p.location.z, 0.0, p.rotation.yaw, 0.0),
     )
     ground = carla_world.map.get_waypoint(p.location).transform.location.z
-    # Values that a 32-bit float holds exactly, as they cross the wire; left, where the road is flat.
+    # Values that a 32-bit float holds exactly, as they cross the wire; no kerb lies on the left.
     phases = [
         (20, 0.0, 0.0, 0.0),
         (60, 1.0, 0.0, 0.0),
