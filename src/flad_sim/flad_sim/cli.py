@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flad_sim import physics
 from flad_sim.errors import ExitCode, PortInUseError
 from flad_sim.server import Server, ServerConfig
 from flad_sim.towns import TownError
@@ -90,6 +91,7 @@ async def _serve(world_config: WorldConfig, server_config: ServerConfig) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     world = World(world_config)
+    physics.prepare()  # no client's first tick waits for a compiler
     server = Server(world, server_config)
     try:
         await server.start()

@@ -10,6 +10,7 @@ from flad_sim.physics.ackermann import AckermannControl, AckermannSettings
 from flad_sim.physics.contacts import Body, Contact, ContactSolver, Obstacle
 from flad_sim.physics.ground import Surface
 from flad_sim.physics.parameters import Gear, VehiclePhysics, Wheel, default_physics
+from flad_sim.physics.prepare import prepare
 from flad_sim.physics.telemetry import Telemetry, WheelTelemetry
 from flad_sim.physics.vehicle import VehicleBody
 from flad_sim.physics.walker import WalkerBody, WalkerControl
@@ -31,4 +32,5 @@ __all__ = [
     "Wheel",
     "WheelTelemetry",
     "default_physics",
+    "prepare",
 ]
