@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from flad_sim.physics.vehicle import VehicleBody
     from flad_sim.physics.walker import WalkerBody
 
+_EPSILON_S = 1e-6
 _AT_REST = Pose(Transform())
 _NO_CONTROL = VehicleControl()
 
@@ -67,15 +68,19 @@ class Sensor(Actor):
     stream_id: int = 0
     sensor_type: int = -1
     period_s: float = 0.0
-    next_due_s: float = 0.0
+    next_due_s: float | None = None
 
     def due(self, elapsed_s: float) -> bool:
-        """Whether it measures now; asking for a due one arms the next."""
+        """Whether it measures now; asking a due one arms the next, ``period_s`` later."""
         if self.period_s <= 0.0:
             return True
-        if elapsed_s < self.next_due_s - 1e-6:
+        if self.next_due_s is None:  # its first frame is its first measurement
+            self.next_due_s = elapsed_s
+        if elapsed_s < self.next_due_s - _EPSILON_S:
             return False
-        self.next_due_s = max(self.next_due_s + self.period_s, elapsed_s)
+        self.next_due_s += self.period_s
+        if self.next_due_s <= elapsed_s + _EPSILON_S:  # shorter than a frame: every frame
+            self.next_due_s = elapsed_s
         return True
 
 

@@ -113,7 +113,6 @@ def _sensor(episode: Episode, common: _Common) -> Sensor:
         stream_id=next(episode.stream_ids) if streams else 0,
         sensor_type=SENSOR_TYPES[blueprint_id] if streams else -1,
         period_s=max(0.0, float(common["attributes"].get("sensor_tick", 0.0))),
-        next_due_s=episode.elapsed_s,
     )
 
 

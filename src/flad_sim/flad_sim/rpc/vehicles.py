@@ -8,9 +8,9 @@ from typing import Any
 
 from flad_sim import spawning
 from flad_sim.actors import ClientVehicle, Vehicle
+from flad_sim.physics import Telemetry
 from flad_sim.physics.ackermann import AckermannSettings
 from flad_sim.physics.parameters import default_physics
-from flad_sim.physics import Telemetry
 from flad_sim.protocol.physics_structs import decode_physics, encode_physics
 from flad_sim.protocol.structs import (
     clamp_control,
