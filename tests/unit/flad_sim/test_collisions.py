@@ -234,6 +234,15 @@ def test_a_frozen_body_is_solid_and_an_airy_one_is_not():
     assert body.pose.transform.x < 10.0 - 2 * body.spec.extent[0] + 0.05
 
 
+def test_a_frozen_bicycle_is_as_hard_as_a_wall():
+    frozen, body = car("vehicle.bh.crossbike", x=8.0), car(speed_mps=10.0)
+    frozen.set_target_velocity((3.0, 0.0, 0.0))
+    frozen.set_simulate_physics(False)
+    run(ContactSolver([]), {1: body, 2: frozen}, 2.0)
+
+    assert corners(body)[:, 0].max() < 8.0 - frozen.spec.extent[0] + 0.05
+
+
 def test_driving_side_by_side_or_apart_is_no_contact():
     a, b = car(speed_mps=10.0), car(speed_mps=10.0, y=2.0 * 0.92 + 0.05)
     assert not any(run(ContactSolver([]), {1: a, 2: b}, 3.0))

@@ -62,6 +62,7 @@ def test_without_physics_it_stays_where_it_is_put():
     drive(body, 1.0, throttle=1.0)
 
     assert body.pose.transform == Transform(4.0, 5.0, 6.0, yaw=pytest.approx(7.0))
+    assert body.pose.velocity == (0.0, 0.0, 0.0)
 
 
 def test_set_transform_keeps_the_velocity():

@@ -115,7 +115,7 @@ class ContactSolver:
         if not moving:
             return []
         frozen = [
-            Obstacle(i, x.pose, x.spec.box, x.mass_kg)
+            Obstacle(i, x.pose, x.spec.box, math.inf)  # as hard as a wall
             for i, x in sorted(bodies.items())
             if x.collides and not x.simulated
         ]

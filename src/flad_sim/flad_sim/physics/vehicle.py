@@ -289,6 +289,9 @@ class VehicleBody:
     def set_simulate_physics(self, enabled: bool) -> None:
         """False: it stays where it is put, is solid to others, and nothing moves it."""
         self.simulated = bool(enabled)
+        if not enabled:
+            self._state[[k.VX, k.VY, k.YAW_RATE]] = 0.0
+            self._footing.vz = 0.0
 
     def set_enable_gravity(self, enabled: bool) -> None:
         """False: it does not fall."""

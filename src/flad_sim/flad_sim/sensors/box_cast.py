@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from flad_sim.catalogue import find
 from flad_sim.types import FloatArray, StaticBox, VisibleActor, VisibleWorld
 
+_RAYS_AT_ONCE = 2048  # bounds the memory of a dense radar
+
 
 @dataclass(frozen=True, slots=True)
 class CastHits:
@@ -72,9 +74,12 @@ class BoxScene:
         count = len(directions)
         if len(chosen) == 0:
             return CastHits(np.full(count, np.inf), np.full(count, -1))
-        distance = _slabs(rows[chosen], origin, directions, radius_m)  # [N, M]
-        first = distance.argmin(axis=1)
-        nearest = distance[np.arange(count), first]
+        first = np.empty(count, dtype=np.int64)
+        nearest = np.empty(count)
+        for at in range(0, count, _RAYS_AT_ONCE):
+            part = slice(at, at + _RAYS_AT_ONCE)
+            distance = _slabs(rows[chosen], origin, directions[part], radius_m)  # [N, M]
+            first[part], nearest[part] = distance.argmin(axis=1), distance.min(axis=1)
         hit = nearest <= range_m
         return CastHits(np.where(hit, nearest, np.inf), np.where(hit, chosen[first], -1))
 

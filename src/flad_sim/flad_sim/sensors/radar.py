@@ -25,7 +25,7 @@ def measure_radar(
     half_h = 0.5 * math.radians(number(attributes, "horizontal_fov", 30.0, low=0.0, high=179.0))
     half_v = 0.5 * math.radians(number(attributes, "vertical_fov", 30.0, low=0.0, high=179.0))
     range_m = number(attributes, "range", 100.0, low=0.0, high=1e4)
-    rate_hz = number(attributes, "points_per_second", 1500.0, low=0.0, high=1e7)
+    rate_hz = number(attributes, "points_per_second", 1500.0, low=0.0, high=1e6)
     count = int(rate_hz * delta_s)
     rng = generator(request, seed, frame)
     radius, turn = rng.uniform(0.0, 1.0, count), rng.uniform(0.0, math.tau, count)
