@@ -100,8 +100,9 @@ class TrafficLights:
         self._frozen = False
         self._junctions: list[_Junction] = []
         self._state: dict[str, LightState] = {}
-        self._elapsed_s: dict[str, float] = {}
-        self._manual: set[str] = set()
+        self._since_s: dict[str, float] = {}
+        self._time_s = 0.0  # of the programs: it stands while they are frozen
+        self.changes = 0  # grows with every change of what a head shows
         self._place: dict[str, tuple[_Junction, int]] = {}
         for approaches in self._members:
             group = [i for ids in approaches for i in ids]
@@ -111,7 +112,6 @@ class TrafficLights:
     def reset(self) -> None:
         """Start all programs again, unfrozen, with default times and no manual states."""
         self._frozen = False
-        self._manual.clear()
         self._junctions = [
             _Junction([_Approach(ids, self._times) for ids in approaches])
             for approaches in self._members
@@ -122,25 +122,32 @@ class TrafficLights:
             for i, approach in enumerate(junction.approaches):
                 for signal_id in approach.signal_ids:
                     self._place[signal_id] = (junction, i)
-                    self._state[signal_id] = junction.state(i)
-                    self._elapsed_s[signal_id] = junction.in_stage_s
+                    self._show(signal_id, junction.state(i))
+                    self._since_s[signal_id] = self._time_s - junction.in_stage_s
 
     def step(self, dt_s: float) -> None:
         """Advance every program that is not frozen."""
         if self._frozen:
             return
+        self._time_s += dt_s
         for junction in self._junctions:
-            before = [junction.state(i) for i in range(len(junction.approaches))]
+            before = (junction.turn, junction.stage)
+            old = [junction.state(i) for i in range(len(junction.approaches))]
             junction.advance(dt_s)
+            if (junction.turn, junction.stage) == before:
+                continue
             for i, approach in enumerate(junction.approaches):
                 now = junction.state(i)
+                if now == old[i]:
+                    continue
                 for signal_id in approach.signal_ids:
-                    self._elapsed_s[signal_id] += dt_s
-                    if now != before[i]:
-                        self._manual.discard(signal_id)
-                    if signal_id not in self._manual and now != self._state[signal_id]:
-                        self._state[signal_id] = now
-                        self._elapsed_s[signal_id] = 0.0
+                    self._show(signal_id, now)
+
+    def _show(self, signal_id: str, state: LightState) -> None:
+        if self._state.get(signal_id) != state:
+            self._state[signal_id] = state
+            self._since_s[signal_id] = self._time_s
+            self.changes += 1
 
     def state(self, signal_id: str) -> LightState:
         """What a head shows now."""
@@ -166,7 +173,7 @@ class TrafficLights:
                 LightStatus(
                     signal_id,
                     self._state[signal_id],
-                    self._elapsed_s[signal_id],
+                    self._time_s - self._since_s[signal_id],
                     times.green_s,
                     times.yellow_s,
                     times.red_s,
@@ -177,9 +184,8 @@ class TrafficLights:
 
     def set_state(self, signal_id: str, state: LightState) -> None:
         """Show ``state`` until the program next changes this approach (for ever when frozen)."""
-        self._state[self._known(signal_id)] = LightState(state)
-        self._elapsed_s[signal_id] = 0.0
-        self._manual.add(signal_id)
+        self._show(self._known(signal_id), LightState(state))
+        self._since_s[signal_id] = self._time_s
 
     def set_times(
         self,

@@ -9,95 +9,123 @@ vehicle does not turn.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
-from flad_sim.catalogue import VehicleSpec
 from flad_sim.opendrive import RoadNetwork
-from flad_sim.types import FloatArray, Pose, Transform, Vec3
+from flad_sim.traffic.simulation import SumoVehicle
+from flad_sim.types import FloatArray, Pose, Transform
 
 _JUMP_M = 3.0  # per step: SUMO has put the vehicle elsewhere
 _ACCELERATION_BLEND = 0.25  # of the newest difference; SUMO's speeds have steps
+_AXLES_AT = 0.6  # of half the length: where the road's height is felt
 
 
-@dataclass(slots=True)
-class Body:
-    """A vehicle's box on the road."""
+class Bodies:
+    """The boxes of all of SUMO's vehicles; row i belongs to ``keys[i]``."""
 
-    pull_m: float  # front bumper to rear axle
-    half_length_m: float
-    center_x_m: float  # of the box, ahead of the actor's origin
-    rear_x: float
-    rear_y: float
-    pose: Pose
-    last: Pose  # one simulation step earlier
+    def __init__(self, network: RoadNetwork) -> None:
+        self._network = network
+        self.keys: list[str] = []
+        self._rows: dict[str, int] = {}
+        self.half = np.empty((0, 2))  # half length, half width
+        self._pull = np.empty(0)  # front bumper to rear axle
+        self._center_x = np.empty(0)  # of the box, ahead of the actor's origin
+        self._rear = np.empty((0, 2))
+        self.now = np.empty((0, 5))  # x, y, z, pitch, yaw of the actor's origin, degrees
+        self._last = np.empty((0, 5))
+        self._velocity = np.empty((0, 3))
+        self._acceleration = np.empty((0, 3))
+        self._yaw_rate = np.empty(0)
 
+    def row(self, key: str) -> int | None:
+        """Where a vehicle's numbers stand, nothing for one that has just gone or come."""
+        return self._rows.get(key)
 
-def new_body(spec: VehicleSpec, front_x: float, front_y: float, yaw_deg: float) -> Body:
-    """A body whose bumper has just appeared at a place."""
-    half = spec.extent[0]
-    pull = half + spec.wheelbase_m / 2.0  # axles lie about symmetric to the middle
-    c, s = math.cos(math.radians(yaw_deg)), math.sin(math.radians(yaw_deg))
-    start = Pose(Transform(front_x - half * c, front_y - half * s, 0.0, yaw=_wrap(yaw_deg)))
-    return Body(
-        pull, half, spec.box.center[0], front_x - pull * c, front_y - pull * s, start, start
-    )
+    def centers(self) -> FloatArray:
+        """Middles of the boxes on the ground, ``[N, 3]``."""
+        yaw = np.radians(self.now[:, 4])
+        offset = self._center_x[:, None] * np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+        return np.column_stack([self.now[:, :2] + offset, self.now[:, 2]])
 
-
-def move_bodies(
-    bodies: list[Body],
-    fronts: FloatArray,
-    yaws_deg: list[float],
-    speeds_mps: list[float],
-    fresh: list[bool],
-    network: RoadNetwork,
-    step_s: float,
-) -> None:
-    """Draw the bodies behind their bumpers ``fronts`` ``[N, 2]`` and set their poses.
-
-    ``yaws_deg`` counts only for bodies that are ``fresh`` or have jumped.
-    """
-    if not bodies:
-        return
-    headings = [
-        _pull(body, float(front[0]), float(front[1]), yaw, new, step_s)
-        for body, front, yaw, new in zip(bodies, fronts, yaws_deg, fresh, strict=True)
-    ]
-    cos = np.cos(headings)
-    sin = np.sin(headings)
-    half = np.array([b.half_length_m for b in bodies])
-    near = np.array([b.pose.transform.z for b in bodies])
-    direction = np.stack([cos, sin], axis=1)
-    centers = fronts - half[:, None] * direction
-    ends = np.concatenate(
-        [centers + 0.6 * half[:, None] * direction, centers - 0.6 * half[:, None] * direction]
-    )
-    z = network.heights(ends, np.concatenate([near, near]))
-    z = np.where(np.isnan(z), np.concatenate([near, near]), z)
-    z_front, z_rear = z[: len(bodies)], z[len(bodies) :]
-    pitches = np.degrees(np.arctan2(z_front - z_rear, 1.2 * half))
-    for i, body in enumerate(bodies):
-        origin = centers[i] - body.center_x_m * direction[i]
-        here = Transform(
-            float(origin[0]),
-            float(origin[1]),
-            float(z_front[i] + z_rear[i]) / 2.0,
-            pitch=float(pitches[i]),
-            yaw=_wrap(math.degrees(headings[i])),
+    def step(self, vehicles: dict[str, SumoVehicle], step_s: float) -> None:
+        """Draw all bodies behind their bumpers' new places."""
+        fresh = self._keep(vehicles)
+        if not self.keys:
+            return
+        everyone = vehicles.values()
+        front = np.array([(v.x, v.y) for v in everyone])
+        told = np.radians(np.array([v.yaw_deg for v in everyone]))
+        d = front - self._rear
+        jumped = fresh | (np.abs(np.hypot(d[:, 0], d[:, 1]) - self._pull) > _JUMP_M)
+        heading = np.where(jumped, told, np.arctan2(d[:, 1], d[:, 0]))
+        ahead = np.stack([np.cos(heading), np.sin(heading)], axis=1)
+        self._rear = front - self._pull[:, None] * ahead
+        half = self.half[:, :1]
+        center = front - half * ahead
+        old_z = np.where(fresh, np.nan, self.now[:, 2])
+        axles = np.concatenate(
+            [center + _AXLES_AT * half * ahead, center - _AXLES_AT * half * ahead]
         )
-        if fresh[i]:
-            s = speeds_mps[i]
-            body.pose = Pose(here, (s * float(cos[i]), s * float(sin[i]), 0.0))
-            body.last = body.pose
-        else:
-            body.last = body.pose
-            body.pose = _moved(body.pose, here, step_s)
+        z = self._network.heights(axles, np.concatenate([old_z, old_z]))
+        z = np.where(np.isnan(z), np.nan_to_num(np.concatenate([old_z, old_z])), z)
+        z_front, z_rear = z[: len(center)], z[len(center) :]
+        pitch = np.degrees(np.arctan2(z_front - z_rear, 2.0 * _AXLES_AT * self.half[:, 0]))
+        origin = center - self._center_x[:, None] * ahead
+        yaw = (np.degrees(heading) + 180.0) % 360.0 - 180.0
+        now = np.column_stack([origin, (z_front + z_rear) / 2.0, pitch, yaw])
+        self._last = np.where(fresh[:, None], now, self.now)
+        self.now = now
+        self._differentiate(fresh, ahead, [v.speed_mps for v in everyone], step_s)
 
+    def pose(self, row: int, share: float) -> Pose:
+        """A pose at ``share`` of the last step: 0 its start, 1 its end."""
+        x, y, z, pitch, yaw = self.now[row].tolist()
+        vx, vy, vz = self._velocity[row].tolist()
+        ax, ay, az = self._acceleration[row].tolist()
+        now = Pose(
+            Transform(x, y, z, pitch=pitch, yaw=yaw),
+            (vx, vy, vz),
+            (0.0, 0.0, float(self._yaw_rate[row])),
+            (ax, ay, az),
+        )
+        if share >= 1.0:
+            return now
+        x, y, z, pitch, yaw = self._last[row].tolist()
+        return interpolated(Pose(Transform(x, y, z, pitch=pitch, yaw=yaw)), now, share)
 
-def between(body: Body, share: float) -> Pose:
-    """The pose at ``share`` of the last step: 0 its start, 1 its end."""
-    return interpolated(body.last, body.pose, share)
+    def _differentiate(
+        self, fresh: FloatArray, ahead: FloatArray, speeds: list[float], step_s: float
+    ) -> None:
+        velocity = (self.now[:, :3] - self._last[:, :3]) / step_s
+        told = np.column_stack([np.array(speeds)[:, None] * ahead, np.zeros(len(speeds))])
+        velocity = np.where(fresh[:, None], told, velocity)
+        change = np.where(fresh[:, None], 0.0, (velocity - self._velocity) / step_s)
+        self._acceleration += _ACCELERATION_BLEND * (change - self._acceleration)
+        self._velocity = velocity
+        turn = (self.now[:, 4] - self._last[:, 4] + 180.0) % 360.0 - 180.0
+        self._yaw_rate = turn / step_s
+
+    def _keep(self, vehicles: dict[str, SumoVehicle]) -> np.typing.NDArray[np.bool_]:
+        """Make the rows those of ``vehicles``; tell which are new."""
+        keys = list(vehicles)
+        if keys == self.keys:
+            return np.zeros(len(keys), dtype=np.bool_)
+        source = np.array([self._rows.get(k, -1) for k in keys], dtype=np.int64)
+        fresh = source < 0
+        specs = [v.kind.spec for v in vehicles.values()]
+        self.half = np.array([s.extent[:2] for s in specs]).reshape(-1, 2)
+        # axles lie about symmetric to the middle
+        self._pull = np.array([s.extent[0] + s.wheelbase_m / 2.0 for s in specs])
+        self._center_x = np.array([s.box.center[0] for s in specs])
+        for name in ("_rear", "now", "_last", "_velocity", "_acceleration", "_yaw_rate"):
+            old: FloatArray = getattr(self, name)
+            new = np.zeros((len(keys), *old.shape[1:]))
+            new[~fresh] = old[source[~fresh]]
+            setattr(self, name, new)
+        self.keys = keys
+        self._rows = {k: i for i, k in enumerate(keys)}
+        return fresh
 
 
 def interpolated(last: Pose, now: Pose, share: float) -> Pose:
@@ -116,35 +144,5 @@ def interpolated(last: Pose, now: Pose, share: float) -> Pose:
     return Pose(here, now.velocity, now.angular_velocity, now.acceleration)
 
 
-def _pull(body: Body, x: float, y: float, yaw_deg: float, new: bool, step_s: float) -> float:
-    """Heading (radians) after the bumper has moved to ``(x, y)``."""
-    dx, dy = x - body.rear_x, y - body.rear_y
-    distance = math.hypot(dx, dy)
-    if new or abs(distance - body.pull_m) > _JUMP_M:
-        heading = math.radians(yaw_deg)
-    else:
-        heading = math.atan2(dy, dx)
-    body.rear_x = x - body.pull_m * math.cos(heading)
-    body.rear_y = y - body.pull_m * math.sin(heading)
-    return heading
-
-
-def _moved(before: Pose, here: Transform, step_s: float) -> Pose:
-    a = before.transform
-    velocity = ((here.x - a.x) / step_s, (here.y - a.y) / step_s, (here.z - a.z) / step_s)
-    turn = ((here.yaw - a.yaw + 180.0) % 360.0 - 180.0) / step_s
-    raw = tuple((v - w) / step_s for v, w in zip(velocity, before.velocity, strict=True))
-    return Pose(here, velocity, (0.0, 0.0, turn), _blend(before.acceleration, raw))
-
-
-def _blend(old: Vec3, new: tuple[float, ...]) -> Vec3:
-    k = _ACCELERATION_BLEND
-    return (
-        old[0] + k * (new[0] - old[0]),
-        old[1] + k * (new[1] - old[1]),
-        old[2] + k * (new[2] - old[2]),
-    )
-
-
 def _wrap(angle: float) -> float:
-    return (angle + 180.0) % 360.0 - 180.0
+    return math.fmod(math.fmod(angle + 180.0, 360.0) + 360.0, 360.0) - 180.0

@@ -183,9 +183,9 @@ class SumoSimulation:
                 continue
             more = self.net.walk(rng, vehicle.route[-1], length_m)[1:]
             if more:
-                vehicle.route = vehicle.route[vehicle.route_index :] + more
-                libsumo.vehicle.setRoute(vehicle.key, vehicle.route)
-                vehicle.route_index = 0
+                # SUMO keeps the edges that are already driven in front of the new route
+                libsumo.vehicle.setRoute(vehicle.key, vehicle.route[vehicle.route_index :] + more)
+                vehicle.route = vehicle.route + more
 
     def _read(self) -> None:
         results = libsumo.vehicle.getAllSubscriptionResults()

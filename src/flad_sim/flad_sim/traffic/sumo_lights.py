@@ -33,6 +33,7 @@ class SumoLights:
 
     def __init__(self, net: SumoNet, signals: tuple[Signal, ...], lights: TrafficLights) -> None:
         self._lights = lights
+        self._seen = -1
         heads = [s for s in signals if s.stop_points and s.kind == "1000001"]
         by_light: dict[str, dict[int, NetLink]] = defaultdict(dict)
         for links in net.links.values():
@@ -69,6 +70,9 @@ class SumoLights:
 
     def update(self) -> None:
         """Tell SUMO what has changed."""
+        if self._seen == self._lights.changes:
+            return
+        self._seen = self._lights.changes
         for light, ruling in self._ruled.items():
             states = [None if r is None else self._lights.state(r) for r in ruling]
             greens = {r for r, s in zip(ruling, states, strict=True) if s == LightState.GREEN}

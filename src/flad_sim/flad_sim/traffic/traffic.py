@@ -16,7 +16,7 @@ from flad_sim.towns import Town
 from flad_sim.traffic.crossing_guard import is_safe
 from flad_sim.traffic.guard import Guard, Movers
 from flad_sim.traffic.lights import LIGHT_KIND, TrafficLights
-from flad_sim.traffic.motion import Body, between, interpolated, move_bodies, new_body
+from flad_sim.traffic.motion import Bodies, interpolated
 from flad_sim.traffic.paths import PathBook
 from flad_sim.traffic.pavements import Pavements, find_pavements
 from flad_sim.traffic.population import OUT_OF_SIGHT_M, Population
@@ -72,7 +72,7 @@ class Traffic:
             if s.kind == LIGHT_KIND
             for p in s.stop_points
         ]
-        self._bodies: dict[str, Body] = {}
+        self._bodies = Bodies(town.network)
         self._behind_s = 0.0  # how much of the last SUMO step the world has not seen yet
         self._simulation = SumoSimulation(net, seed)
         try:
@@ -114,12 +114,12 @@ class Traffic:
             MovingActor(
                 key=key,
                 blueprint=vehicle.kind.spec.blueprint,
-                pose=between(self._bodies[key], share),
+                pose=self._bodies.pose(row, share),
                 color=vehicle.color,
                 brake_light=vehicle.brake_light,
             )
             for key, vehicle in self._simulation.vehicles.items()
-            if key in self._bodies
+            if (row := self._bodies.row(key)) is not None
         ]
         walkers = [
             MovingActor(
@@ -166,7 +166,6 @@ class Traffic:
         """A client took this actor: it leaves the traffic and is not replaced."""
         if key in self._simulation.vehicles:
             self._simulation.remove(key)
-            self._bodies.pop(key, None)
             self._population.wanted -= 1
         else:
             self._walkers.remove(key)
@@ -177,7 +176,7 @@ class Traffic:
         self._sumo_lights.update()
         self._limit_speeds(clients, client_walkers)
         self._simulation.step(clients)
-        self._move_bodies()
+        self._bodies.step(self._simulation.vehicles, STEP_S)
         self._move_walkers(clients, client_walkers)
         self._remove_stuck(clients)
         self._population.keep(clients)
@@ -199,15 +198,14 @@ class Traffic:
             self._simulation.limit_speed(vehicle, min(bend, give_way), give_way < bend)
 
     def _movers(self, vehicles: list[SumoVehicle]) -> Movers:
-        poses = [self._bodies[v.key] for v in vehicles]
-        centers = [(b.pose.transform.x, b.pose.transform.y, b.pose.transform.z) for b in poses]
+        rows = [self._bodies.row(v.key) for v in vehicles]
         return Movers(
             paths=self._paths.rows(vehicles),
             position=np.array([v.lane_pos_m for v in vehicles]),
             speed=np.array([v.speed_mps for v in vehicles]),
-            half=np.array([v.kind.spec.extent[:2] for v in vehicles]).reshape(-1, 2),
-            xyz=np.array(centers).reshape(-1, 3),
-            yaw=np.radians([b.pose.transform.yaw for b in poses]),
+            half=self._bodies.half[rows],
+            xyz=self._bodies.centers()[rows],
+            yaw=np.radians(self._bodies.now[rows, 4]),
         )
 
     def _red_lines(self, wanted: bool) -> FloatArray:
@@ -250,16 +248,18 @@ class Traffic:
         self, clients: Sequence[ClientVehicle], client_walkers: Sequence[ClientVehicle]
     ) -> FloatArray:
         """Everything that pedestrians stop for, as circles (x, y, radius)."""
-        rows = [
+        centers = self._bodies.centers()
+        yaw = np.radians(self._bodies.now[:, 4])
+        ahead = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+        reach = np.maximum(0.0, self._bodies.half[:, :1] - 1.0) * ahead
+        own = np.concatenate([centers[:, :2] + k * reach for k in (-1.0, 0.0, 1.0)])
+        circles = np.column_stack([own, np.full(len(own), 1.0)])
+        theirs = [
             row
-            for key in self._simulation.vehicles
-            for row in _three_circles(
-                self._bodies[key].pose.transform, self._bodies[key].half_length_m, 1.0
-            )
+            for body in (*clients, *client_walkers)
+            for row in _three_circles(body.pose.transform, body.extent[0], body.extent[1])
         ]
-        for body in (*clients, *client_walkers):
-            rows += _three_circles(body.pose.transform, body.extent[0], body.extent[1])
-        return np.array(rows).reshape(-1, 3)
+        return np.concatenate([circles, np.array(theirs).reshape(-1, 3)])
 
     def _remove_stuck(self, clients: Sequence[ClientVehicle]) -> None:
         for vehicle in list(self._simulation.vehicles.values()):
@@ -272,24 +272,6 @@ class Traffic:
             )
             if not near or vehicle.still_s > _STUCK_SEEN_S:
                 self._simulation.remove(vehicle.key)
-
-    def _move_bodies(self) -> None:
-        vehicles = self._simulation.vehicles
-        for key in [k for k in self._bodies if k not in vehicles]:
-            del self._bodies[key]
-        fresh = [key not in self._bodies for key in vehicles]
-        for key, v in vehicles.items():
-            if key not in self._bodies:
-                self._bodies[key] = new_body(v.kind.spec, v.x, v.y, v.yaw_deg)
-        move_bodies(
-            [self._bodies[key] for key in vehicles],
-            np.array([[v.x, v.y] for v in vehicles.values()]).reshape(-1, 2),
-            [v.yaw_deg for v in vehicles.values()],
-            [v.speed_mps for v in vehicles.values()],
-            fresh,
-            self._network,
-            STEP_S,
-        )
 
 
 def _as_obstacle(walker: Walker) -> ClientVehicle:

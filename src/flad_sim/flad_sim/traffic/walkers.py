@@ -7,6 +7,7 @@ smoothly; they step aside for each other and stop for what stands in their way.
 
 from __future__ import annotations
 
+import bisect
 import logging
 import math
 import random
@@ -62,7 +63,8 @@ class Walkers:
         self._network = network
         self._pavements = pavements
         self._rng = random.Random(f"walkers {seed}")
-        self._runs = [_run(way.points) for way in pavements.ways]
+        self._runs = [_run(way.points).tolist() for way in pavements.ways]
+        self._points: list[list[list[float]]] = [way.points.tolist() for way in pavements.ways]
         self._time_s = 0.0
         self.walkers: dict[str, Walker] = {}
         if count and not pavements.ways:
@@ -148,32 +150,32 @@ class Walkers:
 
     def _aim(self, w: Walker) -> tuple[float, float]:
         """The point `_LOOK_M` ahead on the way, at the walker's lateral place."""
-        run = self._runs[w.way.number]
-        at = min(w.along_m + _LOOK_M, float(run[-1]))
-        points = w.way.points
-        i = min(max(int(np.searchsorted(run, at, side="right")) - 1, 0), len(run) - 2)
-        dx, dy = points[i + 1] - points[i]
+        run, points = self._runs[w.way.number], self._points[w.way.number]
+        at = min(w.along_m + _LOOK_M, run[-1])
+        i = min(max(bisect.bisect_right(run, at) - 1, 0), len(run) - 2)
+        (px, py), (qx, qy) = points[i], points[i + 1]
+        dx, dy = qx - px, qy - py
         length = math.hypot(dx, dy) or 1.0
         share = (at - run[i]) / (run[i + 1] - run[i]) if run[i + 1] > run[i] else 0.0
         room = w.way.half_width
         lateral = max(-room, min(room, w.lateral * room + w.aside_m))
         return (
-            float(points[i, 0] + share * dx - dy / length * lateral),
-            float(points[i, 1] + share * dy + dx / length * lateral),
+            px + share * dx - dy / length * lateral,
+            py + share * dy + dx / length * lateral,
         )
 
     def _progress(self, w: Walker, moved_m: float) -> None:
-        run = self._runs[w.way.number]
-        points = w.way.points
-        i = min(max(int(np.searchsorted(run, w.along_m, side="right")) - 1, 0), len(run) - 2)
-        dx, dy = points[i + 1] - points[i]
+        run, points = self._runs[w.way.number], self._points[w.way.number]
+        i = min(max(bisect.bisect_right(run, w.along_m) - 1, 0), len(run) - 2)
+        (px, py), (qx, qy) = points[i], points[i + 1]
+        dx, dy = qx - px, qy - py
         length = math.hypot(dx, dy)
         if length > 1e-9:
             # how much of the step went along the way; never backwards, never more than walked
-            foot = run[i] + ((w.x - points[i, 0]) * dx + (w.y - points[i, 1]) * dy) / length
+            foot = run[i] + ((w.x - px) * dx + (w.y - py) * dy) / length
             w.along_m += max(0.0, min(moved_m * 1.5, foot - w.along_m))
             if foot >= run[i + 1]:
-                w.along_m = max(w.along_m, min(float(run[i + 1]) + 1e-6, w.along_m + moved_m))
+                w.along_m = max(w.along_m, min(run[i + 1] + 1e-6, w.along_m + moved_m))
         else:
             w.along_m += moved_m
         if w.along_m >= run[-1] - 0.3:
