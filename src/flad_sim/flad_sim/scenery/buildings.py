@@ -14,7 +14,6 @@ from flad_sim.scenery.materials import FACADE, METAL, ROOF
 from flad_sim.scenery.mesh import MeshBuilder, Rgb
 from flad_sim.types import FloatArray, StaticBox, Tag, Transform
 
-FACADE_COLUMNS = 12
 _GAP_M = 1.6  # from any road or pavement
 _WALLS: tuple[Rgb, ...] = (
     (186, 170, 142), (168, 96, 74), (150, 82, 66), (206, 194, 172), (176, 178, 176),

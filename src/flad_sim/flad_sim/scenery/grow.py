@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from flad_sim.scenery.buildings import FACADE_COLUMNS, add_houses
+from flad_sim.scenery.buildings import add_houses
 from flad_sim.scenery.edges import outer_edges
 from flad_sim.scenery.furniture import Furnisher
 from flad_sim.scenery.ground import Ground
 from flad_sim.scenery.markings import painted
+from flad_sim.scenery.materials import FACADE_COLUMNS
 from flad_sim.scenery.mesh import MeshBuilder
 from flad_sim.scenery.network import UNPAVED, Network, is_road
 from flad_sim.scenery.roads import add_roads

@@ -30,6 +30,7 @@ CLOTH = 17  # the actor's colour, matt
 SIGN = 18  # retroreflective: keeps its colour at night
 
 NUM_MATERIALS = 19
+FACADE_COLUMNS = 12  # of the table that describes facades, see scenery.buildings
 
 
 def linear(rgb: ArrayLike) -> NDArray[np.float32]:

@@ -50,7 +50,8 @@ class CameraConfig:
         n = self.supersampling
         axes = np.ascontiguousarray(transform.rotation_matrix().T, dtype=np.float32)
         origin = np.array(transform.location, dtype=np.float32)
-        return View(origin, axes, self.focal_px * n, self.width * n, self.height * n)
+        focal_px = np.float32(self.focal_px * n)
+        return View(origin, axes, focal_px, self.width * n, self.height * n)
 
 
 def encode_depth(depth_m: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import embreex
 import numpy as np
@@ -22,14 +22,17 @@ from numpy.typing import NDArray
 
 from flad_sim.errors import SimError
 from flad_sim.scenery.mesh import Mesh
+from flad_sim.sensors.jit import kernel, pointer
 from flad_sim.types import Transform
 
 PACKET = 16
 INVALID = -1  # geometry, primitive or instance id of a miss
-# Rows of a packet's memory (RTCRayHit16: each field of the struct is 16 lanes), then its size.
-ORG_X, ORG_Y, ORG_Z, T_NEAR, DIR_X, DIR_Y, DIR_Z, TIME, T_FAR, MASK, RAY_ID, FLAGS = range(12)
-NG_X, NG_Y, NG_Z, HIT_U, HIT_V, PRIM_ID, GEOM_ID, INST_ID, INST_PRIM_ID = range(12, 21)
-NUM_ROWS = 22
+# Where the fields of a packet begin in its memory (RTCRayHit16: each field is 16 lanes), its size.
+ORG_X, ORG_Y, ORG_Z, T_NEAR, DIR_X, DIR_Y, DIR_Z, TIME, T_FAR, MASK, RAY_ID, FLAGS = range(
+    0, 192, 16
+)
+NG_X, NG_Y, NG_Z, HIT_U, HIT_V, PRIM_ID, GEOM_ID, INST_ID, INST_PRIM_ID = range(192, 336, 16)
+PACKET_WORDS = 352
 
 _TRIANGLE, _INSTANCE = 0, 121
 _INDEX_BUFFER, _VERTEX_BUFFER = 0, 1
@@ -89,6 +92,38 @@ intersect16: Callable[[int, int, int, int], None] = types.ExternalFunction(
 occluded16: Callable[[int, int, int, int], None] = types.ExternalFunction(
     "rtcOccluded16", _packet_call
 )
+
+
+class Packet(NamedTuple):
+    """A thread's packets as a kernel sees them: words to index, addresses to pass on."""
+
+    rays: Any
+    ids: Any
+    shadow: Any
+    shadow_ids: Any
+    valid: Any
+    scratch: Any
+    rays_at: int
+    shadow_at: int
+    valid_at: int
+    arguments_at: int
+
+
+@kernel
+def packet_pointers(p: Packet) -> Packet:
+    """The same with pointers for arrays."""
+    return Packet(
+        pointer(p.rays),
+        pointer(p.ids),
+        pointer(p.shadow),
+        pointer(p.shadow_ids),
+        pointer(p.valid),
+        pointer(p.scratch),
+        p.rays_at,
+        p.shadow_at,
+        p.valid_at,
+        p.arguments_at,
+    )
 
 
 class Device:
@@ -192,21 +227,31 @@ class WorldScene:
 
 
 class PacketMemory:
-    """One thread's memory for a packet of rays, aligned as Embree wants it.
+    """One thread's memory for packets of rays, aligned as Embree wants it.
 
-    ``rays`` is ``[NUM_ROWS, 16]`` float32 (``ids`` the same bytes as int32), ``shadow`` a second
-    packet, ``valid`` ``[2, 16]`` their masks, ``arguments`` what every call takes.
+    ``rays`` and ``shadow`` are packets as float32 words (``ids`` and ``shadow_ids`` the same bytes
+    as int32), ``valid`` the lanes' masks of the two, ``scratch`` 16 lanes each of what a kernel
+    likes, ``arguments`` what every call takes.
     """
 
     def __init__(self) -> None:
-        self.rays = _aligned(NUM_ROWS * PACKET).reshape(NUM_ROWS, PACKET)
+        self.rays = _aligned(PACKET_WORDS)
         self.ids = self.rays.view(np.int32)
-        self.shadow = _aligned(NUM_ROWS * PACKET).reshape(NUM_ROWS, PACKET)
+        self.shadow = _aligned(PACKET_WORDS)
         self.shadow_ids = self.shadow.view(np.int32)
-        self.valid = _aligned(2 * PACKET).view(np.int32).reshape(2, PACKET)
+        self.valid = _aligned(2 * PACKET).view(np.int32)
+        self.scratch = _aligned(4 * PACKET)
         # RTCIntersectArguments: flags, feature mask (all), then null pointers.
         self.arguments = np.zeros(16, dtype=np.int32)
         self.arguments[0], self.arguments[1] = _COHERENT, -1
+
+    def packet(self) -> Packet:
+        """What kernels take."""
+        return Packet(
+            self.rays, self.ids, self.shadow, self.shadow_ids, self.valid, self.scratch,
+            self.rays.ctypes.data, self.shadow.ctypes.data, self.valid.ctypes.data,
+            self.arguments.ctypes.data,
+        )  # fmt: skip
 
 
 def _aligned(num_floats: int) -> NDArray[np.float32]:

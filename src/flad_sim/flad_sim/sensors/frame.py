@@ -7,12 +7,12 @@ The tuples are the only interface between Python and the compiled code of
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flad_sim.sensors.jit import borrowed, kernel
+from flad_sim.sensors.jit import kernel, pointer
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -35,98 +35,115 @@ SUN_DIR, SUN_RGB, ZENITH_RGB, HORIZON_RGB, UP_RGB, DOWN_RGB, FOG_RGB = range(0, 
 NUM_LIGHT = 32
 
 LIGHT_CELL_M = 16.0  # side of a cell of the lamp and mover grids
+FOOT_COLUMNS = 7
+LAMP_COLUMNS = 10
 CELL_SLOTS = 8  # lamps or movers that one cell can name
 
 
 class Surfaces(NamedTuple):
     """Everything that never changes: triangles of all meshes end to end, facades, road paint."""
 
-    material: U8  # [T]
-    albedo: F32  # [T, 3]
-    tag: U8  # [T]
-    aux: I32  # [T]
-    facades: F32  # [F, 12] flad_sim.scenery.facades
-    paint_index: I32  # [X, Y] row of paint_tiles, -1 unpainted
-    paint_tiles: U8  # [P, LEVELS]
-    paint_origin: F32  # [2] corner of the index, metres
+    material: Any  # U8 [T]
+    albedo: Any  # F32 [T, 3]
+    tag: Any  # U8 [T]
+    aux: Any  # I32 [T]
+    facades: Any  # F32 [F, FACADE_COLUMNS] flad_sim.scenery.buildings
+    paint_index: Any  # I32 [paint_nx, paint_ny] row of paint_tiles, -1 unpainted
+    paint_tiles: Any  # U8 [P, TILE_BYTES]
+    paint_x0: np.float32  # corner of the index, metres
+    paint_y0: np.float32
+    paint_nx: int
+    paint_ny: int
 
 
 class Movers(NamedTuple):
     """What stands in each slot of the world scene in this frame; slot 0 is the town."""
 
-    base: I32  # [S] first triangle in Surfaces
-    rotation: F32  # [S, 3, 3]
-    rgb: F32  # [S, 3] linear
-    lights: I32  # [S] CARLA's VehicleLightState
-    actor: I32  # [S] actor id, 0 for the town
-    foot: F32  # [S, 7] x, y, z, cos yaw, sin yaw, half length, half width
+    base: Any  # I32 [S] first triangle in Surfaces
+    rotation: Any  # F32 [S, 3, 3]
+    rgb: Any  # F32 [S, 3] linear
+    lights: Any  # I32 [S] CARLA's VehicleLightState
+    actor: Any  # I32 [S] actor id, 0 for the town
+    foot: Any  # F32 [S, FOOT_COLUMNS] x, y, z, cos yaw, sin yaw, half length, half width
 
 
 class Surroundings(NamedTuple):
-    """Light and weather of this frame."""
+    """Light and weather of this frame; the grids cover the same nx x ny cells."""
 
-    light: F32  # [NUM_LIGHT]
-    lamp_on: U8  # [3 * signals]
-    lamps: F32  # [N, 10] x, y, z, axis (3), r, g, b, cosine of the cone
-    lamp_grid: I32  # [X, Y, CELL_SLOTS] rows of lamps, -1 none
-    mover_grid: I32  # [X, Y, CELL_SLOTS] slots, -1 none
-    grid_origin: F32  # [2]
-    tone: U8  # [4096] display value of tone-mapped light
+    light: Any  # F32 [NUM_LIGHT]
+    lamp_on: Any  # U8 [3 * signals]
+    lamps: Any  # F32 [N, LAMP_COLUMNS] x, y, z, axis (3), r, g, b, cosine of the cone
+    lamp_grid: Any  # I32 [nx, ny, CELL_SLOTS] rows of lamps, -1 none
+    mover_grid: Any  # I32 [nx, ny, CELL_SLOTS] slots, -1 none
+    tone: Any  # U8 [4096] display value of tone-mapped light
+    x0: np.float32
+    y0: np.float32
+    nx: int
+    ny: int
 
 
 class View(NamedTuple):
     """A pinhole: pixel (i, j) looks along axes[0] + (i + .5 - w/2)/f axes[1] - (...) axes[2]."""
 
-    origin: F32  # [3]
-    axes: F32  # [3, 3] rows: forward, right, up
-    focal_px: float
+    origin: Any  # F32 [3]
+    axes: Any  # F32 [3, 3] rows: forward, right, up
+    focal_px: np.float32
     width: int
     height: int
 
 
+# In a kernel the arrays of these tuples are pointers, indexed flat: see flad_sim.sensors.jit.
+
+
 @kernel
-def borrowed_surfaces(s: Surfaces) -> Surfaces:
-    """The same without reference counts."""
+def surfaces_pointers(s: Surfaces) -> Surfaces:
+    """The same with pointers for arrays."""
     return Surfaces(
-        borrowed(s.material),
-        borrowed(s.albedo),
-        borrowed(s.tag),
-        borrowed(s.aux),
-        borrowed(s.facades),
-        borrowed(s.paint_index),
-        borrowed(s.paint_tiles),
-        borrowed(s.paint_origin),
+        pointer(s.material),
+        pointer(s.albedo),
+        pointer(s.tag),
+        pointer(s.aux),
+        pointer(s.facades),
+        pointer(s.paint_index),
+        pointer(s.paint_tiles),
+        s.paint_x0,
+        s.paint_y0,
+        s.paint_nx,
+        s.paint_ny,
     )
 
 
 @kernel
-def borrowed_movers(m: Movers) -> Movers:
-    """The same without reference counts."""
+def movers_pointers(m: Movers) -> Movers:
+    """The same with pointers for arrays."""
     return Movers(
-        borrowed(m.base),
-        borrowed(m.rotation),
-        borrowed(m.rgb),
-        borrowed(m.lights),
-        borrowed(m.actor),
-        borrowed(m.foot),
+        pointer(m.base),
+        pointer(m.rotation),
+        pointer(m.rgb),
+        pointer(m.lights),
+        pointer(m.actor),
+        pointer(m.foot),
     )
 
 
 @kernel
-def borrowed_surroundings(a: Surroundings) -> Surroundings:
-    """The same without reference counts."""
+def surroundings_pointers(a: Surroundings) -> Surroundings:
+    """The same with pointers for arrays."""
     return Surroundings(
-        borrowed(a.light),
-        borrowed(a.lamp_on),
-        borrowed(a.lamps),
-        borrowed(a.lamp_grid),
-        borrowed(a.mover_grid),
-        borrowed(a.grid_origin),
-        borrowed(a.tone),
+        pointer(a.light),
+        pointer(a.lamp_on),
+        pointer(a.lamps),
+        pointer(a.lamp_grid),
+        pointer(a.mover_grid),
+        pointer(a.tone),
+        a.x0,
+        a.y0,
+        a.nx,
+        a.ny,
     )
 
 
 @kernel
-def borrowed_view(v: View) -> View:
-    """The same without reference counts."""
-    return View(borrowed(v.origin), borrowed(v.axes), v.focal_px, v.width, v.height)
+def view_pointers(v: View) -> View:
+    """The same with pointers for arrays."""
+    return View(pointer(v.origin), pointer(v.axes), v.focal_px, v.width, v.height)

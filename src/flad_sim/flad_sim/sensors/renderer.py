@@ -121,7 +121,7 @@ class Renderer:
             mem = self._packet_memory()
             render_rows(
                 stage.handle, view, stage.surfaces, stage.movers, around, first, last, image,
-                mem.rays, mem.ids, mem.shadow, mem.shadow_ids, mem.valid, mem.arguments,
+                mem.packet(),
             )  # fmt: skip
 
         work = [self._pool.submit(rows, a, b) for a, b in self._bands(view.height, view.width)]
@@ -142,7 +142,7 @@ class Renderer:
             mem = self._packet_memory()
             measure_rows(
                 stage.handle, view, stage.surfaces, stage.movers, first, last,
-                depth_m, tag, actor, mem.rays, mem.ids, mem.valid, mem.arguments,
+                depth_m, tag, actor, mem.packet(),
             )  # fmt: skip
 
         def finish() -> bytes:
@@ -195,7 +195,7 @@ class Renderer:
             stage.handle, origin.astype(np.float32), axes, sweep.elevation_rad, sweep.azimuth_rad,
             range_m, stage.surfaces, stage.movers, channel0, channel1, sweep.distance_m,
             sweep.cos_incidence, sweep.tag, sweep.actor,
-            mem.rays, mem.ids, mem.valid, mem.arguments,
+            mem.packet(),
         )  # fmt: skip
 
     def _packet_memory(self) -> PacketMemory:

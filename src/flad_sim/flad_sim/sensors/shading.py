@@ -7,17 +7,24 @@ One file, because numba inlines these small functions into each other. All colou
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from flad_sim.scenery import materials as m
-from flad_sim.scenery.paint import LEVEL_OFFSETS, LEVEL_SIZES, NUM_LEVELS, TILE_M
+from flad_sim.scenery.materials import FACADE_COLUMNS
+from flad_sim.scenery.paint import LEVEL_OFFSETS, LEVEL_SIZES, NUM_LEVELS, TILE_BYTES, TILE_M
 from flad_sim.sensors import frame as f
 from flad_sim.sensors.frame import Surfaces, Surroundings
 from flad_sim.sensors.jit import kernel
 
 _OFFSETS = np.array(LEVEL_OFFSETS, dtype=np.int64)
 _SIZES = np.array(LEVEL_SIZES, dtype=np.int64)
+_FINEST_M = np.float32(TILE_M / LEVEL_SIZES[0])
+_PER_TILE = np.float32(1.0 / TILE_M)
+_CELL_SLOTS = f.CELL_SLOTS
+_TILE_BYTES = TILE_BYTES
+_PER_CELL = np.float32(1.0 / f.LIGHT_CELL_M)
 Rgb = tuple[float, float, float]
 
 
@@ -33,7 +40,7 @@ def lattice(x: int, y: int) -> float:
 @kernel
 def value_noise(x: float, y: float) -> float:
     """Smooth noise in [0, 1) with features of size 1."""
-    fx, fy = math.floor(x), math.floor(y)
+    fx, fy = np.floor(x), np.floor(y)
     i, j = int(fx), int(fy)
     u, v = x - fx, y - fy
     u, v = u * u * (3.0 - 2.0 * u), v * v * (3.0 - 2.0 * v)
@@ -49,7 +56,7 @@ def clamp01(x: float) -> float:
 
 
 @kernel
-def sky(light: np.ndarray, dx: float, dy: float, dz: float, detail: bool) -> Rgb:
+def sky(light: Any, dx: float, dy: float, dz: float, detail: bool) -> Rgb:
     """Radiance from direction ``d`` (unit); ``detail`` adds clouds, stars and the sun's disc."""
     up = max(dz, 0.0)
     k = (1.0 - up) * (1.0 - up)
@@ -63,7 +70,10 @@ def sky(light: np.ndarray, dx: float, dy: float, dz: float, detail: bool) -> Rgb
     if toward > 0.0:
         t2 = toward * toward
         t8 = t2 * t2 * t2 * t2
-        halo = 0.02 * t8 + 0.25 * t8**16
+        t64 = t8 * t8
+        t64 *= t64
+        t64 *= t64
+        halo = 0.02 * t8 + 0.25 * t64 * t64
         r += sr * halo
         g += sg * halo
         b += sb * halo
@@ -99,37 +109,49 @@ def sky(light: np.ndarray, dx: float, dy: float, dz: float, detail: bool) -> Rgb
 
 
 @kernel
+def _high(texel: int) -> float:
+    return np.float32(texel >> 4) * 0.06666667
+
+
+@kernel
+def _low(texel: int) -> float:
+    return np.float32(texel & 15) * 0.06666667
+
+
+@kernel
 def paint_at(surfaces: Surfaces, x: float, y: float, footprint_m: float) -> tuple[float, float]:
     """Coverage of (white, yellow) road paint around a point, filtered to ``footprint_m``."""
-    tx = (x - surfaces.paint_origin[0]) / TILE_M
-    ty = (y - surfaces.paint_origin[1]) / TILE_M
-    i, j = math.floor(tx), math.floor(ty)
-    if i < 0 or j < 0 or i >= surfaces.paint_index.shape[0] or j >= surfaces.paint_index.shape[1]:
+    tx = (x - surfaces.paint_x0) * _PER_TILE
+    ty = (y - surfaces.paint_y0) * _PER_TILE
+    fi, fj = np.floor(tx), np.floor(ty)
+    i, j = int(fi), int(fj)
+    if i < 0 or j < 0 or i >= surfaces.paint_nx or j >= surfaces.paint_ny:
         return 0.0, 0.0
-    row = surfaces.paint_index[i, j]
+    row = int(surfaces.paint_index[i * surfaces.paint_ny + j])
     if row < 0:
         return 0.0, 0.0
-    level, texel = 0, TILE_M / _SIZES[0]
+    level, texel = 0, _FINEST_M
     while level < NUM_LEVELS - 1 and footprint_m > 1.4 * texel:
         level += 1
         texel *= 2.0
     n = _SIZES[level]
-    u, v = (tx - i) * n - 0.5, (ty - j) * n - 0.5
-    fu, fv = math.floor(u), math.floor(v)
+    side = np.float32(n)
+    u, v = (tx - fi) * side - 0.5, (ty - fj) * side - 0.5
+    fu, fv = np.floor(u), np.floor(v)
     wu, wv = u - fu, v - fv
     u0, v0 = max(int(fu), 0), max(int(fv), 0)
     u1, v1 = min(int(fu) + 1, n - 1), min(int(fv) + 1, n - 1)
-    base = _OFFSETS[level]
-    tile = surfaces.paint_tiles[row]
-    a, b = int(tile[base + u0 * n + v0]), int(tile[base + u1 * n + v0])
-    c, d = int(tile[base + u0 * n + v1]), int(tile[base + u1 * n + v1])
+    tiles = surfaces.paint_tiles
+    base = row * _TILE_BYTES + _OFFSETS[level]
+    a, b = int(tiles[base + u0 * n + v0]), int(tiles[base + u1 * n + v0])
+    c, d = int(tiles[base + u0 * n + v1]), int(tiles[base + u1 * n + v1])
     if a | b | c | d == 0:
         return 0.0, 0.0
     wa, wb = (1.0 - wu) * (1.0 - wv), wu * (1.0 - wv)
     wc, wd = (1.0 - wu) * wv, wu * wv
-    white = (a >> 4) * wa + (b >> 4) * wb + (c >> 4) * wc + (d >> 4) * wd
-    yellow = (a & 15) * wa + (b & 15) * wb + (c & 15) * wc + (d & 15) * wd
-    return white / 15.0, yellow / 15.0
+    white = _high(a) * wa + _high(b) * wb + _high(c) * wc + _high(d) * wd
+    yellow = _low(a) * wa + _low(b) * wb + _low(c) * wc + _low(d) * wd
+    return white, yellow
 
 
 @kernel
@@ -138,48 +160,50 @@ def lamps_at(
 ) -> Rgb:
     """Light that street lamps and head lights throw on a surface with normal ``n``."""
     r, g, b = 0.0, 0.0, 0.0
-    i = math.floor((x - around.grid_origin[0]) / f.LIGHT_CELL_M)
-    j = math.floor((y - around.grid_origin[1]) / f.LIGHT_CELL_M)
-    if i < 0 or j < 0 or i >= around.lamp_grid.shape[0] or j >= around.lamp_grid.shape[1]:
+    i = math.floor((x - around.x0) * _PER_CELL)
+    j = math.floor((y - around.y0) * _PER_CELL)
+    if i < 0 or j < 0 or i >= around.nx or j >= around.ny:
         return r, g, b
-    for k in range(f.CELL_SLOTS):
-        row = around.lamp_grid[i, j, k]
+    cell = (i * around.ny + j) * _CELL_SLOTS
+    for k in range(_CELL_SLOTS):
+        row = int(around.lamp_grid[cell + k])
         if row < 0:
             break
-        lamp = around.lamps[row]
-        lx, ly, lz = lamp[0] - x, lamp[1] - y, lamp[2] - z
+        lamps, at = around.lamps, row * f.LAMP_COLUMNS
+        lx, ly, lz = lamps[at] - x, lamps[at + 1] - y, lamps[at + 2] - z
         d2 = lx * lx + ly * ly + lz * lz + 0.05
         inverse = 1.0 / math.sqrt(d2)
         facing = (lx * nx + ly * ny + lz * nz) * inverse
         if facing <= 0.0:
             continue
-        along = -(lx * lamp[3] + ly * lamp[4] + lz * lamp[5]) * inverse
-        spot = clamp01((along - lamp[9]) / (1.0 - lamp[9]) * 2.0)
+        along = -(lx * lamps[at + 3] + ly * lamps[at + 4] + lz * lamps[at + 5]) * inverse
+        spot = clamp01((along - lamps[at + 9]) / (1.0 - lamps[at + 9]) * 2.0)
         power = facing * spot * spot / d2
-        r += lamp[6] * power
-        g += lamp[7] * power
-        b += lamp[8] * power
+        r += lamps[at + 6] * power
+        g += lamps[at + 7] * power
+        b += lamps[at + 8] * power
     return r, g, b
 
 
 @kernel
-def under_movers(around: Surroundings, foot: np.ndarray, x: float, y: float, z: float) -> float:
+def under_movers(around: Surroundings, foot: Any, x: float, y: float, z: float) -> float:
     """How open the sky is for the ground at a point, between and beneath the movers."""
-    i = math.floor((x - around.grid_origin[0]) / f.LIGHT_CELL_M)
-    j = math.floor((y - around.grid_origin[1]) / f.LIGHT_CELL_M)
-    if i < 0 or j < 0 or i >= around.mover_grid.shape[0] or j >= around.mover_grid.shape[1]:
+    i = math.floor((x - around.x0) * _PER_CELL)
+    j = math.floor((y - around.y0) * _PER_CELL)
+    if i < 0 or j < 0 or i >= around.nx or j >= around.ny:
         return 1.0
     open_sky = 1.0
-    for k in range(f.CELL_SLOTS):
-        slot = around.mover_grid[i, j, k]
+    cell = (i * around.ny + j) * _CELL_SLOTS
+    for k in range(_CELL_SLOTS):
+        slot = int(around.mover_grid[cell + k])
         if slot < 0:
             break
-        box = foot[slot]
-        if abs(z - box[2]) > 1.0:
+        at = slot * f.FOOT_COLUMNS
+        if abs(z - foot[at + 2]) > 1.0:
             continue
-        dx, dy = x - box[0], y - box[1]
-        u = abs(dx * box[3] + dy * box[4]) - box[5]
-        v = abs(dy * box[3] - dx * box[4]) - box[6]
+        dx, dy = x - foot[at], y - foot[at + 1]
+        u = abs(dx * foot[at + 3] + dy * foot[at + 4]) - foot[at + 5]
+        v = abs(dy * foot[at + 3] - dx * foot[at + 4]) - foot[at + 6]
         gap = max(u, v)
         if u > 0.0 and v > 0.0:
             gap = math.sqrt(u * u + v * v)
@@ -192,32 +216,32 @@ def facade(
     surfaces: Surfaces, row: int, x: float, y: float, z: float, footprint_m: float, night: float
 ) -> tuple[float, float, float, float]:
     """Of a wall: share of glass, share of frame, light from inside, darkness of the glass."""
-    wall = surfaces.facades[row]
-    u = ((x - wall[0]) * wall[2] + (y - wall[1]) * wall[3]) / wall[6]
-    v = (z - wall[4]) / wall[5]
-    if u < 0.0 or u >= wall[11] or v < 0.0 or v >= wall[10]:
+    walls, at = surfaces.facades, row * FACADE_COLUMNS
+    u = ((x - walls[at]) * walls[at + 2] + (y - walls[at + 1]) * walls[at + 3]) / walls[at + 6]
+    v = (z - walls[at + 4]) / walls[at + 5]
+    if u < 0.0 or u >= walls[at + 11] or v < 0.0 or v >= walls[at + 10]:
         return 0.0, 0.0, 0.0, 0.0
     iu, iv = int(u), int(v)
-    fu, fv = abs(u - iu - 0.5), v - iv - 0.52
-    half_w, half_h = wall[7], wall[8]
+    fu, fv = abs(u - np.floor(u) - 0.5), v - np.floor(v) - 0.52
+    half_w, half_h = walls[at + 7], walls[at + 8]
     if iv == 0:
-        style = lattice(int(wall[9]), 3)
+        style = lattice(int(walls[at + 9]), 3)
         if style < 0.45:  # shop windows
             half_w, half_h, fv = 0.43, 0.40, fv + 0.06
-        elif lattice(int(wall[9]) + iu, 11) < 0.3:  # a door
+        elif lattice(int(walls[at + 9]) + iu, 11) < 0.3:  # a door
             half_w, half_h, fv = 0.5 * half_w + 0.08, 0.42, fv + 0.1
     fv = abs(fv)
     soft = 1.0 / max(footprint_m, 0.01)
-    inside_u, inside_v = (half_w - fu) * wall[6], (half_h - fv) * wall[5]
+    inside_u, inside_v = (half_w - fu) * walls[at + 6], (half_h - fv) * walls[at + 5]
     outer = clamp01((inside_u + 0.09) * soft + 0.5) * clamp01((inside_v + 0.09) * soft + 0.5)
     glass = clamp01(inside_u * soft + 0.5) * clamp01(inside_v * soft + 0.5)
     if footprint_m < 0.12:  # a mullion
-        glass *= clamp01((fu * wall[6] - 0.03) * soft + 0.5)
+        glass *= clamp01((fu * walls[at + 6] - 0.03) * soft + 0.5)
     lit = 0.0
-    chance = lattice(int(wall[9]) * 31 + iu, iv * 7 + 1)
+    chance = lattice(int(walls[at + 9]) * 31 + iu, iv * 7 + 1)
     if chance < 0.38 * night:
         lit = 0.35 + chance
-    return glass, outer - glass, lit, 0.5 + 0.5 * lattice(int(wall[9]) + iu * 3, iv)
+    return glass, outer - glass, lit, 0.5 + 0.5 * lattice(int(walls[at + 9]) + iu * 3, iv)
 
 
 @kernel
@@ -226,8 +250,19 @@ def fogged(around: Surroundings, distance_m: float, z0: float, z1: float) -> flo
     light = around.light
     thick = light[f.FOG_DENSITY] * max(distance_m - light[f.FOG_START], 0.0)
     height = 0.5 * (max(z0, 0.0) + min(max(z1, 0.0), 60.0))
-    thick *= math.exp(-light[f.FOG_FALLOFF] * height * 0.1)
-    return 1.0 - math.exp(-thick - distance_m * 0.00025)
+    thick *= fading(light[f.FOG_FALLOFF] * height * 0.1)
+    return 1.0 - fading(thick + distance_m * 0.00025)
+
+
+@kernel
+def fading(x: float) -> float:
+    """Close to exp(-x) for x >= 0, without the call: (1 - x/32)^32."""
+    y = max(1.0 - x * 0.03125, 0.0)
+    y *= y
+    y *= y
+    y *= y
+    y *= y
+    return y * y
 
 
 @kernel
@@ -242,9 +277,10 @@ def display(around: Surroundings, channel: float) -> int:
 def surface(
     surfaces: Surfaces,
     around: Surroundings,
-    foot: np.ndarray,
+    foot: Any,
     triangle: int,
-    own: np.ndarray,
+    own: Any,
+    own_at: int,
     lights: int,
     x: float,
     y: float,
@@ -262,9 +298,9 @@ def surface(
     """Radiance of a hit at ``(x, y, z)`` seen along ``d``; ``sun`` is its share of direct light."""
     light = around.light
     kind = surfaces.material[triangle]
-    ar = surfaces.albedo[triangle, 0]
-    ag = surfaces.albedo[triangle, 1]
-    ab = surfaces.albedo[triangle, 2]
+    ar = surfaces.albedo[3 * triangle]
+    ag = surfaces.albedo[3 * triangle + 1]
+    ab = surfaces.albedo[3 * triangle + 2]
     shine = 0.0  # share of mirrored sky at normal incidence
     ground = False
     er, eg, eb = 0.0, 0.0, 0.0
@@ -288,7 +324,7 @@ def surface(
             if kind == m.PAVEMENT:
                 if near > 0.0:
                     sx, sy = x * 1.25, y * 1.25
-                    joint = min(abs(sx - math.floor(sx) - 0.5), abs(sy - math.floor(sy) - 0.5))
+                    joint = min(abs(sx - np.floor(sx) - 0.5), abs(sy - np.floor(sy) - 0.5))
                     soft = max(footprint_m, 0.02)
                     k *= 1.0 - 0.35 * near * clamp01((0.02 - joint * 0.8) / soft + 0.5) * min(
                         1.0, 0.03 / soft
@@ -306,10 +342,12 @@ def surface(
             ar, ag, ab = ar * k, ag * k, ab * k
     elif kind == m.FACADE:
         glass, rim, lit, dark = facade(
-            surfaces, surfaces.aux[triangle], x, y, z, footprint_m, night
+            surfaces, int(surfaces.aux[triangle]), x, y, z, footprint_m, night
         )
         k = 0.94 + 0.12 * value_noise(x * 0.9 + y * 0.7, z * 0.9)
-        low = clamp01(1.0 - (z - surfaces.facades[surfaces.aux[triangle], 4]) * 0.8)
+        low = clamp01(
+            1.0 - (z - surfaces.facades[surfaces.aux[triangle] * FACADE_COLUMNS + 4]) * 0.8
+        )
         k *= 1.0 - 0.2 * low
         wall = max(1.0 - glass - rim, 0.0)
         ar = ar * k * wall + 0.62 * rim + 0.03 * dark * glass
@@ -327,10 +365,10 @@ def surface(
     elif kind == m.GLASS:
         shine = 0.10
     elif kind == m.BODY:
-        ar, ag, ab = own[0], own[1], own[2]
+        ar, ag, ab = own[own_at], own[own_at + 1], own[own_at + 2]
         shine = 0.045
     elif kind == m.CLOTH:
-        ar, ag, ab = own[0], own[1], own[2]
+        ar, ag, ab = own[own_at], own[own_at + 1], own[own_at + 2]
     elif kind == m.METAL:
         shine = 0.12
     elif kind == m.ROOF:
@@ -359,7 +397,7 @@ def surface(
             er, eg, eb = 0.7, 0.02, 0.015
     elif kind == m.BLINKER_LEFT or kind == m.BLINKER_RIGHT:
         wanted = 32 if kind == m.BLINKER_LEFT else 16
-        if lights & wanted and light[f.TIME_S] - math.floor(light[f.TIME_S]) < 0.5:
+        if lights & wanted and light[f.TIME_S] - np.floor(light[f.TIME_S]) < 0.5:
             er, eg, eb = 3.0, 1.1, 0.05
     elif kind == m.REVERSE_LAMP:
         if lights & 64:

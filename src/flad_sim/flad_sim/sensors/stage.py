@@ -15,7 +15,7 @@ from flad_sim.scenery.materials import linear
 from flad_sim.scenery.mesh import Mesh
 from flad_sim.scenery.scenery import Scenery
 from flad_sim.sensors.embree import Device, MeshScene
-from flad_sim.sensors.frame import Movers, Surfaces
+from flad_sim.sensors.frame import FOOT_COLUMNS, Movers, Surfaces
 from flad_sim.types import VisibleActor
 
 _SPARE_TRIANGLES = 120_000  # room for the shapes of actors before the arrays are moved
@@ -132,7 +132,10 @@ def _reserve(scenery: Scenery, num_triangles: int) -> Surfaces:
         facades=np.ascontiguousarray(scenery.facades, dtype=np.float32).reshape(-1, 12),
         paint_index=np.ascontiguousarray(scenery.paint.index),
         paint_tiles=np.ascontiguousarray(scenery.paint.tiles),
-        paint_origin=np.array(scenery.paint.origin, dtype=np.float32),
+        paint_x0=np.float32(scenery.paint.origin[0]),
+        paint_y0=np.float32(scenery.paint.origin[1]),
+        paint_nx=scenery.paint.index.shape[0],
+        paint_ny=scenery.paint.index.shape[1],
     )
 
 
@@ -157,7 +160,7 @@ def _slots(count: int) -> Movers:
         rgb=np.zeros((count, 3), dtype=np.float32),
         lights=np.zeros(count, dtype=np.int32),
         actor=np.zeros(count, dtype=np.int32),
-        foot=np.zeros((count, 7), dtype=np.float32),
+        foot=np.zeros((count, FOOT_COLUMNS), dtype=np.float32),
     )
 
 

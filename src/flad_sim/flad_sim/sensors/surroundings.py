@@ -39,7 +39,7 @@ class SurroundingsMaker:
         self._tone = tone_table()
         self._signals = scenery.signals
         self._empty: I32 = np.full((*size, f.CELL_SLOTS), -1, dtype=np.int32)
-        self._street_lamps = np.zeros((len(scenery.street_lamps), 10), dtype=np.float32)
+        self._street_lamps = np.zeros((len(scenery.street_lamps), f.LAMP_COLUMNS), dtype=np.float32)
         self._street_lamps[:, :3] = scenery.street_lamps
         self._street_lamps[:, 3:6] = (0.0, 0.0, -1.0)
         self._street_lamps[:, 6:9] = _STREET_LAMP_RGB
@@ -65,7 +65,16 @@ class SurroundingsMaker:
         for i, signal in enumerate(self._signals):
             state = world.lights.get(signal, LightState.OFF)
             lamp_on[3 * i : 3 * i + 3] = _LAMP_STATES.get(state, (0, 0, 0))
-        return Surroundings(light, lamp_on, lamps, lamp_grid, mover_grid, self._origin, self._tone)
+        return Surroundings(
+            light,
+            lamp_on,
+            lamps,
+            lamp_grid,
+            mover_grid,
+            self._tone,
+            *self._origin,
+            *self._empty.shape[:2],
+        )
 
     def _with_head_lamps(self, movers: Movers, num_slots: int) -> tuple[f.F32, I32]:
         grid = self._street_grid.copy()
@@ -81,7 +90,7 @@ class SurroundingsMaker:
                 note_in_cells(
                     grid, self._origin, place[0] + middle * c, place[1] + middle * s, middle, row
                 )
-        rows = np.array(beams, dtype=np.float32).reshape(-1, 10)
+        rows = np.array(beams, dtype=np.float32).reshape(-1, f.LAMP_COLUMNS)
         return np.concatenate([self._street_lamps, rows]), grid
 
 
