@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import local
 
 import numpy as np
@@ -15,13 +15,15 @@ from flad_sim.protocol.payloads import pack_image
 from flad_sim.scenery.scenery import Scenery
 from flad_sim.sensors.camera import CameraConfig, encode_depth, encode_instances, encode_tags
 from flad_sim.sensors.embree import PacketMemory
-from flad_sim.sensors.frame import Surroundings
+from flad_sim.sensors.frame import FOG_DENSITY, Surroundings
+from flad_sim.sensors.glow import GlowMaker, spread_glows
 from flad_sim.sensors.lidar import LidarConfig, Sweep, pack_labels, pack_returns, turn_deg
+from flad_sim.sensors.rain import add_rain
 from flad_sim.sensors.stage import Stage
 from flad_sim.sensors.surroundings import SurroundingsMaker
 from flad_sim.sensors.sweep import sweep_channels
 from flad_sim.sensors.tracing import measure_rows, render_rows
-from flad_sim.types import SensorRequest, Tag, Transform, Vec3, VisibleWorld
+from flad_sim.types import SensorRequest, Tag, Vec3, VisibleWorld
 
 _MEASURING = {
     "sensor.camera.depth",
@@ -48,6 +50,7 @@ class Renderer:
         self._config = config
         self._stage = Stage(scenery)
         self._surroundings = SurroundingsMaker(scenery)
+        self._glows = GlowMaker(scenery)
         num_threads = config.num_threads or min(len(os.sched_getaffinity(0)), 8)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="renderer")
         self._memory = local()
@@ -62,8 +65,12 @@ class Renderer:
         self._stage.place(world.actors, world.elapsed_s)
         around = self._surroundings.make(world, self._stage.movers, self._stage.num_slots)
         jobs = [self._start(world, around, request) for request in requests]
-        finished = [(r, [w.result() for w in work], finish) for r, work, finish in jobs]
-        return {r.sensor_id: finish() for r, _, finish in finished}
+        payloads: dict[int, Future[bytes]] = {}
+        for request, work, finish in jobs:
+            for part in work:
+                part.result()
+            payloads[request.sensor_id] = self._pool.submit(finish)
+        return {sensor_id: payload.result() for sensor_id, payload in payloads.items()}
 
     def forget(self, sensor_id: int) -> None:
         """Drop what is kept for a destroyed sensor."""
@@ -125,7 +132,29 @@ class Renderer:
             )  # fmt: skip
 
         work = [self._pool.submit(rows, a, b) for a, b in self._bands(view.height, view.width)]
-        return work, lambda: pack_image(_shrunk(image, camera.supersampling), camera.fov_deg)
+
+
+        def finish() -> bytes:
+            picture = _shrunk(image, camera.supersampling)
+            shown = replace(camera, supersampling=1).view(request.transform)
+            lamps = self._glows.toward(shown, around, stage.movers, stage.num_slots)
+            fog = float(around.light[FOG_DENSITY])
+            spread_glows(stage.handle, shown, lamps, fog, picture, self._packet_memory().packet())
+            if world.weather.precipitation > 0.0:
+                self._rain(world, request, picture)
+            return pack_image(picture, camera.fov_deg)
+
+        return work, finish
+
+    def _rain(self, world: VisibleWorld, request: SensorRequest, picture: np.ndarray) -> None:
+        rng = self._random(world, request)
+        share = min(world.weather.precipitation / 100.0, 1.0)
+        wind = min(world.weather.wind_intensity / 100.0, 1.0)
+        brightness = min(40.0 + 1.1 * float(picture[: len(picture) // 2, :, :3].mean()), 230.0)
+        add_rain(picture, share, wind, brightness, rng)
+
+    def _random(self, world: VisibleWorld, request: SensorRequest) -> np.random.Generator:
+        return np.random.default_rng([self._config.seed, request.sensor_id, world.frame])
 
     def _start_measuring(
         self, request: SensorRequest
@@ -176,8 +205,7 @@ class Renderer:
         def finish() -> bytes:
             if request.blueprint.endswith("semantic"):
                 return pack_labels(sweep, head_deg)
-            rng = np.random.default_rng([self._config.seed, request.sensor_id, world.frame])
-            return pack_returns(config, sweep, head_deg, rng)
+            return pack_returns(config, sweep, head_deg, self._random(world, request))
 
         return work, finish
 
