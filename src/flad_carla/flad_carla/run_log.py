@@ -220,6 +220,7 @@ class LaneShape:
     left: tuple[Point, ...]
     right: tuple[Point, ...]
     kind: str = "driving"  # OpenDRIVE's words
+    is_junction: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

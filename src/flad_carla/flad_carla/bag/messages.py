@@ -219,9 +219,11 @@ class MessageMaker:
         return self._marker_array(markers)
 
     def lane_markers(self, stamp_ns: int, lanes: Iterable[LaneShape]) -> Any:
-        """The edges of all lanes as one list of lines."""
+        """The edges of all lanes outside junctions as one list of lines."""
         points = []
         for lane in lanes:
+            if lane.is_junction:
+                continue
             for edge in (lane.left, lane.right):
                 line = [self._point(frames.carla_vector_to_ros((x, y, 0.0))) for x, y in edge]
                 points += [p for pair in itertools.pairwise(line) for p in pair]

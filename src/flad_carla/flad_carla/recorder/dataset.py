@@ -39,6 +39,9 @@ CAMERAS = ("rgb_front", "rgb_left", "rgb_right", "rgb_rear")  # from top to bott
 FOCUS = "rgb_focus"
 LIDAR, IMU, GNSS = "lidar", "imu", "gnss"
 _EVERY = 2  # ticks per frame
+_EXPERT_WITHIN_S = 0.5  # of the start
+# Words of the leaderboard's status for runs that ended early because something broke.
+_NOT_THE_DRIVERS_FAULT = ("crashed", "invalid", "couldn't be set up")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,8 @@ class DatasetRecorder(Observer):
         """Close the folder and list it in the index."""
         run, self._run = self._run, None
         if run is not None:
-            status = PARTIAL if "crashed" in result.status.lower() else COMPLETE
+            broken = any(word in result.status for word in _NOT_THE_DRIVERS_FAULT)
+            status = PARTIAL if broken else COMPLETE
             self._close(run, status, result)
 
     def _close(self, run: _Run, status: str, result: RunResult | None) -> None:
@@ -151,11 +155,17 @@ class _Run:
         self._measurements: list[dict[str, Any]] = []
         self._ticks_since_frame = _EVERY
         self._image_size: tuple[int, int] | None = None
+        # Cameras with a period of their own give an extra picture when they are new: the
+        # recording begins where their rhythm is seen, so that frames are evenly apart.
+        slow = [s for s in info.rig.sensors if s.id in CAMERAS and s.tick_s > 1.5 * info.step_s]
+        self._awaits_rhythm = bool(slow)
         self._store = FrameStore(folder, config.reserve_bytes)
         write_json(folder / layout.RUN, self._document(RECORDING, None))
 
     def add(self, tick: SensorTick, entry: TickEntry) -> None:
         data = tick.data.get(self._info.role, {})
+        if entry.expert is None and self.num_frames == 0 and entry.sim_time_s < _EXPERT_WITHIN_S:
+            return  # it answers at 10 Hz, and has not yet
         if entry.expert is None:
             raise ValueError(
                 f"tick {entry.frame} has no answer of the expert; recording needs it in every tick"
@@ -164,7 +174,10 @@ class _Run:
         owes_stop = self._stops.step(entry, self._info.route)
         self._ticks_since_frame += 1
         # Cameras may run at 10 Hz of their own: then they say which ticks are frames.
-        if self._ticks_since_frame >= _EVERY and all(name in data for name in CAMERAS):
+        if self._awaits_rhythm:
+            self._awaits_rhythm = all(name in data for name in CAMERAS)
+            self._ticks_since_frame = _EVERY
+        elif self._ticks_since_frame >= _EVERY and all(name in data for name in CAMERAS):
             self._add_frame(data, entry, label, owes_stop)
             self._ticks_since_frame = 0
         elif self._ticks_since_frame == 1 and LIDAR in data:

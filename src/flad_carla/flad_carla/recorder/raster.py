@@ -119,7 +119,7 @@ class RasterView:
                 if lane.kind in kinds:
                     pen.polygon(self._town_points(ring), fill=color, outline=color)
         for lane, _ in shapes:
-            if lane.kind in _DRIVABLE:
+            if lane.kind in _DRIVABLE and not lane.is_junction:
                 for edge in (lane.left, lane.right):
                     pen.line(self._town_points(np.array(edge)), fill=self._palette.line)
 

@@ -165,7 +165,7 @@ def _pack_town(lanes: Sequence[LaneShape]) -> dict[str, Any]:
     for lane in lanes:
         left = simplify(lane.left, _LANE_TOLERANCE_M)
         right = simplify(lane.right, _LANE_TOLERANCE_M)
-        shapes.append((lane.kind, len(left), len(right)))
+        shapes.append((lane.kind, int(lane.is_junction), len(left), len(right)))
         points += [*left, *right]
     return {
         "lanes": shapes,

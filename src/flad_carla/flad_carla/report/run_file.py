@@ -208,7 +208,7 @@ def _save_town(info: RunInfo, folder: Path) -> None:
     path = folder / _town_file(info.town)
     if path.exists() or not info.lanes:
         return
-    meta = [[lane.kind, len(lane.left), len(lane.right)] for lane in info.lanes]
+    meta = [[lane.kind, lane.is_junction, len(lane.left), len(lane.right)] for lane in info.lanes]
     points = [p for lane in info.lanes for p in (*lane.left, *lane.right)]
     _savez(
         path,
@@ -227,10 +227,10 @@ def _load_town(town: str, folder: Path) -> tuple[LaneShape, ...]:
         meta = json.loads(data["meta"].tobytes())
         points = [(float(x), float(y)) for x, y in data["points"].tolist()]
     lanes, at = [], 0
-    for kind, num_left, num_right in meta:
+    for kind, is_junction, num_left, num_right in meta:
         left = tuple(points[at : at + num_left])
         right = tuple(points[at + num_left : at + num_left + num_right])
-        lanes.append(LaneShape(left=left, right=right, kind=kind))
+        lanes.append(LaneShape(left=left, right=right, kind=kind, is_junction=is_junction))
         at += num_left + num_right
     return tuple(lanes)
 

@@ -38,6 +38,7 @@ def lanes_from_map(town_map: carla.Map) -> tuple[LaneShape, ...]:
                 left=tuple(left for left, _ in edges),
                 right=tuple(right for _, right in edges),
                 kind=str(waypoints[0].lane_type).lower(),
+                is_junction=bool(waypoints[0].is_junction),
             )
         )
     return tuple(shapes)

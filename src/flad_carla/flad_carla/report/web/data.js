@@ -84,9 +84,9 @@ async function openTown(source) {
   if (!source) return [];
   const { x, y } = await unpack(source.points);
   let at = 0;
-  return source.lanes.map(([kind, numLeft, numRight]) => {
+  return source.lanes.map(([kind, isJunction, numLeft, numRight]) => {
     const edge = (n) => Array.from({ length: n }, () => [x[at], y[at++]]);
-    return { kind, left: edge(numLeft), right: edge(numRight) };
+    return { kind, isJunction, left: edge(numLeft), right: edge(numRight) };
   });
 }
 

@@ -33,7 +33,7 @@ function drawMap(run, seek) {
       .map((lane) => pathOf([...lane.left, ...lane.right.slice().reverse()], true)).join("");
     svg.append(element("path", { d, fill: `var(--${layer})`, stroke: `var(--${layer})`, "stroke-width": 0.3 }));
   }
-  const edges = lanes.filter((lane) => ROAD_KINDS[lane.kind] === "road").map((lane) => pathOf(lane.left) + pathOf(lane.right)).join("");
+  const edges = lanes.filter((lane) => ROAD_KINDS[lane.kind] === "road" && !lane.isJunction).map((lane) => pathOf(lane.left) + pathOf(lane.right)).join("");
   svg.append(element("path", { d: edges, fill: "none", stroke: "var(--lane)", "stroke-width": Math.max(0.15, 0.5 * unit), opacity: 0.8 }));
 
   const route = Array.from(run.route.x, (x, i) => [x, run.route.y[i]]);

@@ -12,7 +12,7 @@ function showRun(run) {
     }
     return path;
   };
-  const edges = new Path2D(run.lanes.filter((lane) => ROAD_KINDS[lane.kind] === "road").map((lane) => pathOf(lane.left) + pathOf(lane.right)).join(""));
+  const edges = new Path2D(run.lanes.filter((lane) => ROAD_KINDS[lane.kind] === "road" && !lane.isJunction).map((lane) => pathOf(lane.left) + pathOf(lane.right)).join(""));
   player.roads = { pavement: layer("pavement"), road: layer("road"), edges };
   player.route = new Path2D(run.route.x.length ? pathOf(Array.from(run.route.x, (x, i) => [x, run.route.y[i]])) : "");
   const slider = $("time");
