@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
                 *("--driver", "expert"),
                 *("--seed", str(args.seed)),
                 *("--rig", str(args.workspace.config / "rigs/demo.yaml")),
+                *("--logs", str(folder / "logs")),
                 *("--json", str(results_file)),
                 *("--bag", str(folder / "bag")),
                 *("--report", str(folder / "report.html")),
@@ -64,15 +65,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _summary(results: dict[str, Any], folder: Path, seconds: float) -> str:
-    scores = results["_checkpoint"]["global_record"]["scores_mean"]
+    scores = results["_checkpoint"]["global_record"]["scores"]
     return "\n".join(
         [
             "",
-            f"driving score {scores['score_composed']:.1f}   "
-            f"route completion {scores['score_route']:.1f} %   "
-            f"infraction score {scores['score_penalty']:.2f}   ({seconds:.0f} s)",
-            f"report   {folder / 'report.html'}   (open it in a browser)",
-            f"results  {folder / 'results.json'}",
-            f"bag      {folder / 'bag'}   (rviz2: ros2 bag play; or Foxglove)",
+            f"driving score {scores['score_composed']:.1f}, "
+            f"route completion {scores['score_route']:.1f} %, "
+            f"infraction score {scores['score_penalty']:.2f} ({seconds:.0f} s)",
+            f"report   {folder / 'report.html'}   open it in a browser",
+            f"bag      {folder / 'bag'}   open it in Foxglove, or ros2 bag play beside rviz2",
         ]
     )
