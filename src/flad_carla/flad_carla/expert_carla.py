@@ -41,10 +41,9 @@ class MapExpert:
         view: WorldView,
         config: ExpertConfig | None = None,
     ) -> None:
-        self._map = town_map
         self._route = route
         self._config = _for_car(config or ExpertConfig(), view.ego)
-        road = Road(town_map)
+        self._road = road = Road(town_map)
         self.stop_lines: dict[int, tuple[LanePoint, ...]] = {
             light.actor_id: road.stop_lines(light.trigger)
             for light in view.lights
@@ -115,11 +114,8 @@ class MapExpert:
     def _side_lanes(self, index: int) -> tuple[SideLane, SideLane]:
         if index not in self._sides:
             p = self._route[index]
-            waypoint = self._map.get_waypoint(carla.Location(p.x, p.y, p.z))
-            self._sides[index] = (
-                _side(waypoint, waypoint.get_left_lane(), -1.0),
-                _side(waypoint, waypoint.get_right_lane(), 1.0),
-            )
+            here = self._road.lane_at(p.x, p.y, p.z)
+            self._sides[index] = (_side(self._road, here, -1), _side(self._road, here, 1))
         return self._sides[index]
 
 
@@ -131,11 +127,11 @@ def _for_car(config: ExpertConfig, car: carla.Vehicle) -> ExpertConfig:
     return replace(config, full_steer_deg=float(wheels[0].max_steer_angle))
 
 
-def _side(here: Any, beside: Any, sign: float) -> SideLane:
-    if beside is None or beside.lane_type != carla.LaneType.Driving:
+def _side(road: Road, here: LanePoint | None, sign: int) -> SideLane:
+    beside = None if here is None else road.beside(here, sign)
+    if beside is None:
         return SideLane(Side.NONE, 0.0)
-    side = Side.SAME if beside.lane_id * here.lane_id > 0 else Side.OPPOSITE
-    return SideLane(side, sign * 0.5 * (here.lane_width + beside.lane_width))
+    return SideLane(Side.OPPOSITE if beside.is_opposite else Side.SAME, beside.d)
 
 
 def _stop_box(sign: Any, road: Road) -> StopBox | None:

@@ -287,6 +287,7 @@ class Evaluation:
                     "seed": self._config.seed + job.repetition,
                     "trajectory_hash": outcome.trajectory_hash,
                     "num_ticks": outcome.num_ticks,
+                    **({"scenarios": outcome.scenarios} if outcome.scenarios else {}),
                 },
             ),
             self._protocol,

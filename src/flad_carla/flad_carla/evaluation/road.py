@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What criteria and expert ask of a map, as plain values; the only file here that asks ``carla``."""
+"""What criteria, expert and scenarios ask of a ``carla.Map``, as plain values."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ class LanePoint:
         return self.road == other.road and self.lane == other.lane
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A driving lane beside another."""
+
+    point: LanePoint
+    d: float  # sideways distance of its centre, right positive
+    is_opposite: bool
+
+
 class Road:
     """Lane queries on a ``carla.Map``."""
 
@@ -48,6 +57,26 @@ class Road:
         """The nearest parking lane's centre, where the map has one."""
         location = carla.Location(x, y, z)
         return _point(self._map.get_waypoint(location, lane_type=carla.LaneType.Parking))
+
+    def beside(self, here: LanePoint, sign: int) -> Neighbour | None:
+        """The driving lane to the left (-1) or right (1) of ``here``, either direction.
+
+        Found by place and not by lane id: many maps, netconvert's among them, make each direction
+        of a street a road of its own.
+        """
+        yaw = math.radians(here.yaw)
+        reach = sign * here.width
+        x, y = here.x - reach * math.sin(yaw), here.y + reach * math.cos(yaw)
+        other = self.lane_at(x, y, here.z)
+        if other is None or (other.same_lane(here) and other.section == here.section):
+            return None
+        d = -(other.x - here.x) * math.sin(yaw) + (other.y - here.y) * math.cos(yaw)
+        along = (other.x - here.x) * math.cos(yaw) + (other.y - here.y) * math.sin(yaw)
+        facing = math.cos(math.radians(other.yaw - here.yaw))
+        expected = 0.5 * (here.width + other.width)
+        if abs(along) > 1.5 or abs(facing) < 0.9 or abs(sign * d - expected) > 0.8:
+            return None
+        return Neighbour(other, d, facing < 0.0)
 
     def stop_lines(self, trigger: BoxView) -> tuple[LanePoint, ...]:
         """Where the lanes under a traffic light's trigger volume reach their junction.

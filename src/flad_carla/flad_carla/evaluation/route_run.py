@@ -85,7 +85,7 @@ class RunOutcome:
     duration_system_s: float = 0.0
     trajectory_hash: str = ""
     num_ticks: int = 0
-    log: list[str] = field(default_factory=list)
+    scenarios: dict[str, str] = field(default_factory=dict)
 
 
 class RouteRun:
@@ -121,6 +121,8 @@ class RouteRun:
         finally:
             out.duration_system_s = time.monotonic() - begun_s
             out.trajectory_hash = self._hash.hexdigest()
+            if hasattr(self, "_scenarios"):
+                out.scenarios = self._scenarios.states
             self._clean_up(role)
         return out
 
@@ -150,14 +152,19 @@ class RouteRun:
         self._pilot.start(role)
 
     def _spawn(self, role: str, transform: carla.Transform) -> Any:
+        self._clear_start(transform)
         try:
             return self._session.spawn_ego(role, transform, self._setup.rig)
         except SpawnError:
-            for actor in self._session.world.get_actors().filter("vehicle.*"):
-                if actor.get_location().distance(transform.location) < _CLEAR_M:
-                    actor.destroy()
             self._session.tick()
+            self._clear_start(transform)
             return self._session.spawn_ego(role, transform, self._setup.rig)
+
+    def _clear_start(self, transform: carla.Transform) -> None:
+        """Traffic that stands where the car begins goes."""
+        for actor in self._session.world.get_actors().filter("vehicle.*"):
+            if actor.get_location().distance(transform.location) < _CLEAR_M:
+                actor.destroy()
 
     # --- the loop -------------------------------------------------------------------------------
 
