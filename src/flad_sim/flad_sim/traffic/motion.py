@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flad_sim.opendrive import RoadNetwork
 from flad_sim.traffic.simulation import SumoVehicle
@@ -18,7 +19,12 @@ from flad_sim.types import FloatArray, Pose, Transform
 
 _JUMP_M = 3.0  # per step: SUMO has put the vehicle elsewhere
 _ACCELERATION_BLEND = 0.25  # of the newest difference; SUMO's speeds have steps
+_STEP_M = 0.02  # differences below this and `_STEP_SHARE` are the lane's own length factor
+_STEP_SHARE = 0.05
 _AXLES_AT = 0.6  # of half the length: where the road's height is felt
+
+
+BoolArray = NDArray[np.bool_]
 
 
 class Bodies:
@@ -32,6 +38,8 @@ class Bodies:
         self._pull = np.empty(0)  # front bumper to rear axle
         self._center_x = np.empty(0)  # of the box, ahead of the actor's origin
         self._rear = np.empty((0, 2))
+        self._told = np.empty((0, 2))  # bumpers as SUMO has them
+        self._offset = np.empty(0)  # metres that SUMO's bumpers are ahead of ours
         self.now = np.empty((0, 5))  # x, y, z, pitch, yaw of the actor's origin, degrees
         self._last = np.empty((0, 5))
         self._velocity = np.empty((0, 3))
@@ -56,6 +64,9 @@ class Bodies:
         everyone = vehicles.values()
         front = np.array([(v.x, v.y) for v in everyone])
         told = np.radians(np.array([v.yaw_deg for v in everyone]))
+        front = self._without_jerks(
+            fresh, front, told, np.array([v.speed_mps for v in everyone]), step_s
+        )
         d = front - self._rear
         jumped = fresh | (np.abs(np.hypot(d[:, 0], d[:, 1]) - self._pull) > _JUMP_M)
         heading = np.where(jumped, told, np.arctan2(d[:, 1], d[:, 0]))
@@ -94,8 +105,27 @@ class Bodies:
         x, y, z, pitch, yaw = self._last[row].tolist()
         return interpolated(Pose(Transform(x, y, z, pitch=pitch, yaw=yaw)), now, share)
 
+    def _without_jerks(
+        self, fresh: BoolArray, told: FloatArray, yaw: FloatArray, speed: FloatArray, step_s: float
+    ) -> FloatArray:
+        """Bumper places without the steps that SUMO makes along the road when a lane is changed.
+
+        Neighbouring lanes of a bend differ in length, but share one length in SUMO; a vehicle that
+        changes lanes is set forward or back by up to half a metre. The step is spread over a
+        second.
+        """
+        ahead = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+        moved = np.sum((told - self._told) * ahead, axis=1)
+        step = moved - speed * step_s
+        sudden = ~fresh & (np.abs(step) > _STEP_M + _STEP_SHARE * np.abs(moved))
+        sudden &= np.abs(step) < _JUMP_M
+        self._offset = (self._offset + np.where(sudden, step, 0.0)) * math.exp(-step_s)
+        self._offset[fresh] = 0.0
+        self._told = told
+        return told - self._offset[:, None] * ahead
+
     def _differentiate(
-        self, fresh: FloatArray, ahead: FloatArray, speeds: list[float], step_s: float
+        self, fresh: BoolArray, ahead: FloatArray, speeds: list[float], step_s: float
     ) -> None:
         velocity = (self.now[:, :3] - self._last[:, :3]) / step_s
         told = np.column_stack([np.array(speeds)[:, None] * ahead, np.zeros(len(speeds))])
@@ -106,7 +136,7 @@ class Bodies:
         turn = (self.now[:, 4] - self._last[:, 4] + 180.0) % 360.0 - 180.0
         self._yaw_rate = turn / step_s
 
-    def _keep(self, vehicles: dict[str, SumoVehicle]) -> np.typing.NDArray[np.bool_]:
+    def _keep(self, vehicles: dict[str, SumoVehicle]) -> BoolArray:
         """Make the rows those of ``vehicles``; tell which are new."""
         keys = list(vehicles)
         if keys == self.keys:
@@ -118,7 +148,16 @@ class Bodies:
         # axles lie about symmetric to the middle
         self._pull = np.array([s.extent[0] + s.wheelbase_m / 2.0 for s in specs])
         self._center_x = np.array([s.box.center[0] for s in specs])
-        for name in ("_rear", "now", "_last", "_velocity", "_acceleration", "_yaw_rate"):
+        for name in (
+            "_rear",
+            "_told",
+            "_offset",
+            "now",
+            "_last",
+            "_velocity",
+            "_acceleration",
+            "_yaw_rate",
+        ):
             old: FloatArray = getattr(self, name)
             new = np.zeros((len(keys), *old.shape[1:]))
             new[~fresh] = old[source[~fresh]]
