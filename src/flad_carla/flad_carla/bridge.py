@@ -31,7 +31,7 @@ class BridgeConfig:
         doc="lockstep: every step waits for its controls; realtime: paced to the wall clock.",
     )
     control_deadline_s: float = knob(
-        10.0, unit="s", doc="In lockstep, longest wait (wall time) for the controls of a step."
+        30.0, unit="s", doc="In lockstep, longest wait (wall time) for the controls of a step."
     )
     control_watchdog_s: float = knob(
         0.5, unit="s", doc="Silence after which the bridge brakes (realtime and manual override)."

@@ -178,6 +178,14 @@ class BridgeNode(Node):
         while (left_s := end_s - time.monotonic()) > 0.0:
             self._executor.spin_once(timeout_sec=left_s)
 
+    def last_control_ns(self, role: str) -> int | None:
+        """Stamp of the newest control of a vehicle, None before the first."""
+        return self._inboxes[role].last_stamp_ns
+
+    def num_refused(self, role: str) -> int:
+        """How many controls of a vehicle were impossible so far."""
+        return self._inboxes[role].num_refused
+
     def _waited(self) -> list[str]:
         """The vehicles that a control is awaited for."""
         return [

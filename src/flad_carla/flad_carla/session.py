@@ -41,10 +41,10 @@ class SessionConfig:
 
     host: str = knob("127.0.0.1", unit="", doc="Address of the simulator.")
     port: int = knob(2000, unit="", doc="Its RPC port.")
-    timeout_s: float = knob(20.0, unit="s", doc="Longest wait for one answer.")
-    load_timeout_s: float = knob(120.0, unit="s", doc="Longest wait for a town to load.")
+    timeout_s: float = knob(60.0, unit="s", doc="Longest wait for one answer.")
+    load_timeout_s: float = knob(300.0, unit="s", doc="Longest wait for a town to load.")
     connect_wait_s: float = knob(20.0, unit="s", doc="Longest wait for the simulator to be up.")
-    sensor_deadline_s: float = knob(20.0, unit="s", doc="Longest wait for a frame's sensors.")
+    sensor_deadline_s: float = knob(60.0, unit="s", doc="Longest wait for a frame's sensors.")
     fixed_delta_s: float = knob(0.05, unit="s", doc="Simulated time of one step.")
     traffic_manager_port: int = knob(8000, unit="", doc="Port of TrafficManager, for autopilot.")
     seed: int = knob(0, unit="", doc="Seed of TrafficManager.")
