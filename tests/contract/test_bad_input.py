@@ -134,7 +134,7 @@ def test_every_call_survives_any_arguments(
 
     rng = random.Random(seed)
     car = carla_world.car()
-    calls = sorted(set(HANDLERS) - {"set_episode_settings", "load_new_episode"})
+    calls = sorted(set(HANDLERS) - {"set_episode_settings", "load_new_episode", "destroy_actor"})
     with rpc(sim.port) as connection:
         for method in calls:
             for _ in range(6):
@@ -145,7 +145,7 @@ def test_every_call_survives_any_arguments(
                 assert (kind, msgid) == (1, 7)
     assert "Traceback" not in sim.log
     carla_world.tick()
-    assert carla_world.world.get_snapshot().has_actor(car.id) or not car.is_alive
+    assert carla_world.world.get_snapshot().has_actor(car.id)
 
 
 def test_a_request_that_never_ends_is_cut_off(carla_world: CarlaWorld, sim: SimProcess) -> None:
@@ -178,8 +178,8 @@ def test_a_client_that_vanishes_in_a_tick_harms_nobody(
         connection.sendall(msgpack.packb([0, 1, "tick_cue", [[False]]]) * 3)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
-    frame = carla_world.tick()
-    assert carla_world.tick() == frame + 1
+    frame = carla_world.tick()  # ticks that had arrived before the client vanished may follow
+    assert carla_world.tick() > frame
 
 
 def test_a_subscriber_that_vanishes_harms_nobody(carla_world: CarlaWorld, sim: SimProcess) -> None:
@@ -235,8 +235,8 @@ def test_spawning_without_end_meets_a_limit(start_sim: Callable[..., SimProcess]
     server = start_sim("--town", "Grid")
     spawn = [[0, [[0, "sensor.other.gnss", []], [[0, 0, 0], [0, 0, 0]], [False], 0, "", []]]]
     with rpc(server.port) as connection:
-        reply = call(connection, "apply_batch", [spawn] * 11_000, False)
+        reply = call(connection, "apply_batch", [spawn] * 2_200, False)
         refused = [r for r in reply[3] if r[0][0] == 0]  # type: ignore[index]
-        assert len(refused) > 900
+        assert len(refused) > 200
         assert "destroy some first" in refused[0][0][1][0]
         assert call(connection, "version")[3] == [[1, "0.9.16"]]  # type: ignore[index]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -30,9 +31,7 @@ def test_a_free_world_runs_at_the_configured_step_in_real_time(
         """,
     )
     stamps = json.loads(out)
-    for (frame, elapsed, _), (next_frame, next_elapsed, delta) in zip(
-        stamps, stamps[1:], strict=False
-    ):
+    for (frame, elapsed, _), (next_frame, next_elapsed, delta) in itertools.pairwise(stamps):
         assert delta == pytest.approx(0.04)
         assert next_elapsed - elapsed == pytest.approx(0.04 * (next_frame - frame))
 
@@ -202,6 +201,7 @@ SCRIPT = """
     car = world.spawn_actor(library.find("vehicle.lincoln.mkz_2020"), points[5])
     inbox = queue.Queue()
     kinds = ["sensor.camera.rgb", "sensor.lidar.ray_cast", "sensor.other.imu"]
+    sensors = []
     for kind in kinds:
         blueprint = library.find(kind)
         if blueprint.has_attribute("image_size_x"):
@@ -211,6 +211,7 @@ SCRIPT = """
             blueprint.set_attribute("noise_accel_stddev_x", "0.1")
         sensor = world.spawn_actor(blueprint, carla.Transform(carla.Location(z=2.2)), car)
         sensor.listen(inbox.put)
+        sensors.append(sensor)
     digest = hashlib.sha256()
     for i in range(60):
         car.apply_control(carla.VehicleControl(throttle=0.6, steer=0.1 * (i % 7 - 3)))

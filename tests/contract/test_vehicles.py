@@ -70,7 +70,7 @@ def test_a_control_that_is_no_number_never_reaches_the_car(
     carla_world.tick(10)
     assert car.get_control().throttle == 0.0
     assert speed(car) < 0.05
-    assert "refused: apply_control_to_vehicle" in sim.log
+    assert f"apply_control_to_vehicle({car.id}) refused" in sim.log
     assert "must be finite" in sim.log
 
 

@@ -11,9 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flad_sim import physics
 from flad_sim.errors import ExitCode, PortInUseError
-from flad_sim.server import Server, ServerConfig
+from flad_sim.server import Ports, Server, ServerConfig
 from flad_sim.towns import TownError
 from flad_sim.traffic import TrafficError
 from flad_sim.world import World, WorldConfig
@@ -90,12 +89,16 @@ async def _serve(world_config: WorldConfig, server_config: ServerConfig) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    world = World(world_config)
-    physics.prepare()  # no client's first tick waits for a compiler
-    server = Server(world, server_config)
+    ports = Ports(server_config.host, server_config.port)
+    try:
+        world = World(world_config)
+    except BaseException:
+        ports.close()
+        raise
+    server = Server(world, ports, server_config)
     try:
         await server.start()
-        print(f"listening on {server_config.host}:{server.port}", flush=True)
+        print(f"listening on {ports.host}:{ports.rpc}", flush=True)
         serving = loop.create_task(server.serve_forever())
         stopping = loop.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)

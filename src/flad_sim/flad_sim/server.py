@@ -43,44 +43,56 @@ class ServerConfig:
             raise ValueError(f"tick_delay_s must be within 0 to 1 s, got {self.tick_delay_s}")
 
 
-class Server:
-    """Serves one world. Complete once ``start`` has returned; single-threaded."""
+class Ports:
+    """The two listening sockets: taken first, because a town takes seconds to load.
 
-    def __init__(self, world: World, config: ServerConfig) -> None:
+    Raises:
+        PortInUseError: from the constructor, when another process listens on the RPC port.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.rpc_socket = _listen(host, port)
+        self.rpc: int = self.rpc_socket.getsockname()[1]
+        self.stream_socket = _listen_near(host, self.rpc + 1)
+        self.streams: int = self.stream_socket.getsockname()[1]
+
+    def close(self) -> None:
+        """Let others have the ports."""
+        self.stream_socket.close()
+        self.rpc_socket.close()
+
+
+class Server:
+    """Serves one world; ``start`` lets clients in. Single-threaded."""
+
+    def __init__(self, world: World, ports: Ports, config: ServerConfig) -> None:
         self.world = world
         self.traffic_managers: dict[int, str] = {}  # host by port
         self._caller: RpcConnection | None = None
         self._owners: dict[int, RpcConnection | None] = {}
-        self.port = config.port
+        self._ports = ports
         self._config = config
         self._hub = StreamHub(world.snapshot)
         self._dispatcher = Dispatcher(self)
         self._listeners: list[asyncio.Server] = []
-        self._stream_port = 0
         self._clock: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen on both ports and let the clock run.
-
-        Raises:
-            PortInUseError: when another process listens on the RPC port.
-        """
+        """Answer on both ports and let the clock run."""
         loop = asyncio.get_running_loop()
-        rpc_socket = _listen(self._config.host, self._config.port)
-        self.port = rpc_socket.getsockname()[1]
-        stream_socket = _listen_near(self._config.host, self.port + 1)
-        self._stream_port = stream_socket.getsockname()[1]
+        ports = self._ports
         self._listeners = [
-            await loop.create_server(lambda: RpcConnection(self), sock=rpc_socket),
-            await loop.create_server(lambda: StreamConnection(self._hub), sock=stream_socket),
+            await loop.create_server(lambda: RpcConnection(self), sock=ports.rpc_socket),
+            await loop.create_server(lambda: StreamConnection(self._hub), sock=ports.stream_socket),
         ]
         self._clock = loop.create_task(self._run_free())
         _LOG.info(
             "serving CARLA 0.9.16\n  RPC     %s:%d\n  streams %s:%d",
-            self._config.host,
-            self.port,
-            self._config.host,
-            self._stream_port,
+            ports.host,
+            ports.rpc,
+            ports.host,
+            ports.streams,
         )
 
     async def serve_forever(self) -> None:
@@ -117,7 +129,7 @@ class Server:
 
     def stream_token(self, stream_id: int) -> bytes:
         """The token with which a client may subscribe."""
-        return pack_token(stream_id, self._stream_port)
+        return pack_token(stream_id, self._ports.streams)
 
     def expect_subscriber(self, stream_id: int) -> None:
         """A client is about to subscribe."""

@@ -29,7 +29,7 @@ from flad_sim.protocol.payloads import SENSOR_TYPES
 from flad_sim.protocol.structs import ActorDescription
 from flad_sim.types import BoundingBox, Pose, Transform
 
-_LIMIT = 10_000  # actors: an endless spawning loop must not eat the machine
+_LIMIT = 2_000  # actors: an endless spawning loop must not eat the machine
 
 
 def spawn(

@@ -38,7 +38,7 @@ def _response(api: Api, command: Any) -> Any:
     except PlaceTaken as error:
         return value_error(str(error))
     except SimError as error:
-        api.note(f"refused in a batch: {error}")
+        api.note(f"apply_batch refused: {error}")
         return value_error(str(error))
     except Exception as error:  # the boundary: one bad command must not spoil the others
         _LOG.exception("a command of a batch failed")
@@ -77,7 +77,7 @@ def _spawn(api: Api, body: list[Any], depth: int) -> int:
         try:
             _execute(api, command, actor.actor_id, depth + 1)
         except SimError as error:
-            api.note(f"refused after a spawn: {error}")
+            api.note(f"apply_batch refused, after a spawn: {error}")
     return actor.actor_id
 
 

@@ -30,6 +30,7 @@ from flad_sim.rpc import (
 from flad_sim.rpc.api import Api, Handler, Shape
 
 _LOG = logging.getLogger(__name__)
+_MAX_COMPLAINTS = 20  # of one subject
 
 HANDLERS: dict[str, Handler] = {
     **episode.HANDLERS,
@@ -49,7 +50,7 @@ class Dispatcher:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._said: set[str] = set()
+        self._said: dict[str, set[str]] = {}
         self._arities = {name: _arity(handler) for name, handler in HANDLERS.items()}
 
     def answer(self, request: Request) -> bytes:
@@ -61,7 +62,7 @@ class Dispatcher:
                 f"rpclib: server could not find function '{request.method:.80}' "
                 f"with argument count {len(request.args) + 1}."
             )
-            self.note(f"not served: {request.method:.80} ({len(request.args)} arguments)")
+            self.note(f"{request.method:.80} is not served ({len(request.args)} arguments)")
             return pack_protocol_error(request.msgid, text)
         try:
             result = handler.run(self._api, *request.args)
@@ -80,7 +81,7 @@ class Dispatcher:
         return pack_reply(request.msgid, result)
 
     def _refuse(self, request: Request, handler: Handler, text: str) -> bytes:
-        self.note(f"refused: {_call(request)}: {text}")
+        self.note(f"{_call(request)} refused: {text}")
         return self._error(request, handler, text)
 
     @staticmethod
@@ -93,10 +94,20 @@ class Dispatcher:
         return pack_protocol_error(request.msgid, text)
 
     def note(self, text: str) -> None:
-        """Log a complaint the first time it is heard."""
-        if text not in self._said and len(self._said) < 1000:
-            self._said.add(text)
-            _LOG.warning("%s", text)
+        """Log a complaint the first time it is heard; about one subject only so many."""
+        subject = text.split("(")[0].split(":")[0]
+        said = self._said.setdefault(subject, set())
+        if text in said or len(said) > _MAX_COMPLAINTS:
+            return
+        said.add(text)
+        if len(said) > _MAX_COMPLAINTS:
+            text = f"{subject}: more complaints of this kind are not shown"
+        _LOG.warning("%s", text)
+
+
+def _call(request: Request) -> str:
+    target = request.args[0] if request.args else ""
+    return f"{request.method}({target})" if isinstance(target, int) else request.method
 
 
 def _arity(handler: Handler) -> tuple[int, int]:
@@ -108,8 +119,3 @@ def _arity(handler: Handler) -> tuple[int, int]:
             low += p.default is p.empty
             high += 1
     return low, high
-
-
-def _call(request: Request) -> str:
-    target = request.args[0] if request.args else ""
-    return f"{request.method}({target})" if isinstance(target, int) else request.method

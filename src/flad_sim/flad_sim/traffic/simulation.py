@@ -132,6 +132,7 @@ class SumoSimulation:
     def remove(self, key: str) -> None:
         """Take a vehicle out; unknown keys are ignored."""
         if key in self.vehicles or key in self._pending:
+            libsumo.vehicle.unsubscribe(key)  # else the next step asks for it and fails
             libsumo.vehicle.remove(key)
             self.vehicles.pop(key, None)
             self._pending.pop(key, None)
