@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 from flad_carla.session_errors import SensorTimeout
 
+# CARLA may leave out the first frames of a new sensor (the leaderboard ticks until all are ready).
+WARM_UP_FRAMES = 3
+
 
 class Measurement(Protocol):
     """What every ``carla.SensorData`` has."""
@@ -28,6 +31,7 @@ class SensorSlot:
     is_event: bool = False
     inbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
     last_s: float | None = None  # simulated time of the last measurement
+    num_frames: int = 0  # since the sensor was attached
 
     def put(self, data: Measurement) -> None:
         """Called by the client's threads; nothing else happens there."""
@@ -37,9 +41,9 @@ class SensorSlot:
         """Whether a measurement of this moment is sure to come."""
         if self.is_event:
             return False
-        if self.tick_s <= 0.0:
-            return True
-        return self.last_s is not None and now_s - self.last_s >= self.tick_s - 1e-4
+        if self.last_s is None:
+            return self.tick_s <= 0.0 and self.num_frames > WARM_UP_FRAMES
+        return now_s - self.last_s >= self.tick_s - 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +60,15 @@ class SensorGate:
 
     Args:
         deadline_s: how long a due sensor is waited for, in total.
-        first_grace_s: how long a sensor with its own period is waited for until its first
-            measurement, whose frame is the simulator's choice.
+        first_grace_s: how long a new sensor is waited for in a frame that it may leave out: its
+            first ones, and with a period of its own any before its first measurement.
         clock: seconds, steady.
     """
 
     def __init__(
         self,
         deadline_s: float,
-        first_grace_s: float = 0.25,
+        first_grace_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if deadline_s <= 0.0:
@@ -84,6 +88,8 @@ class SensorGate:
         data: dict[str, Any] = {}
         missing: list[str] = []
         num_old = 0
+        for slot in slots:
+            slot.num_frames += 1
         waited = [s for s in slots if s.is_due(now_s)]
         unsure = [s for s in slots if s not in waited and not s.is_event]
         for slot in waited + unsure:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from flad_carla.sensor_gate import SensorGate, SensorSlot
+from flad_carla.sensor_gate import WARM_UP_FRAMES, SensorGate, SensorSlot
 from flad_carla.session_errors import SensorTimeout
 
 
@@ -16,6 +16,29 @@ from flad_carla.session_errors import SensorTimeout
 class Data:
     frame: int
     timestamp: float = 0.0
+
+
+def slot_of(name, **options):
+    """A sensor that has been there for a while."""
+    return SensorSlot(name, num_frames=WARM_UP_FRAMES, **options)
+
+
+def test_a_new_sensor_may_leave_out_its_first_frames_and_no_more():
+    slot = SensorSlot("v/cam")
+    gate = SensorGate(0.02, first_grace_s=0.01)
+    for frame in range(1, WARM_UP_FRAMES + 1):
+        assert gate.gather([slot], frame, frame * 0.05).data == {}
+    with pytest.raises(SensorTimeout, match="v/cam"):
+        gate.gather([slot], 9, 0.45)
+
+
+def test_a_sensor_that_has_spoken_once_has_no_grace():
+    slot = SensorSlot("v/cam")
+    slot.put(Data(1))
+    gate = SensorGate(0.02, first_grace_s=0.01)
+    assert gate.gather([slot], 1, 0.05).data
+    with pytest.raises(SensorTimeout, match="v/cam"):
+        gate.gather([slot], 2, 0.10)
 
 
 def test_it_waits_for_a_late_thread_and_drops_older_frames():
@@ -32,7 +55,7 @@ def test_it_waits_for_a_late_thread_and_drops_older_frames():
 
 
 def test_the_missing_are_named_and_the_present_are_not():
-    here, gone, other = (SensorSlot(f"vehicle_0/{name}") for name in ("here", "gone", "other"))
+    here, gone, other = (slot_of(f"vehicle_0/{name}") for name in ("here", "gone", "other"))
     here.put(Data(3))
     gone.put(Data(2))
 
@@ -50,7 +73,7 @@ def test_the_deadline_is_for_all_together():
         now[0] += 0.001
         return now[0]
 
-    slots = [SensorSlot(f"v/{i}") for i in range(10)]
+    slots = [slot_of(f"v/{i}") for i in range(10)]
     with pytest.raises(SensorTimeout):
         SensorGate(0.02, clock=clock).gather(slots, frame=1, now_s=0.05)
 
@@ -70,7 +93,7 @@ def test_a_slow_sensor_is_awaited_when_due_only():
 
 
 def test_a_slow_sensor_that_misses_its_turn_is_missing():
-    slot = SensorSlot("v/slow", tick_s=0.1)
+    slot = slot_of("v/slow", tick_s=0.1)
     gate = SensorGate(0.02, first_grace_s=0.01)
     slot.put(Data(1))
     gate.gather([slot], 1, 0.05)
