@@ -6,9 +6,11 @@ from __future__ import annotations
 import errno
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from made_up_drive import Drive
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
@@ -18,6 +20,7 @@ from flad_carla.bag.safe_file import DiskFullError, SafeFile
 from flad_carla.bag.types import MessageTypes, find_definition
 from flad_carla.bag.writer import BagWriter
 
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = BagConfig(reserve_bytes=4 * 2**20)
 
 
@@ -59,7 +62,7 @@ def test_plan_seen_from_the_vehicle_and_in_the_map_agree(recorded):
     messages = read(path)
     odometry = {stamp: m.pose.pose for stamp, m in messages["/carla/vehicle_0/odometry"]}
 
-    pairs = zip(messages["/vehicle_0/plan"], messages["/vehicle_0/plan_path"], strict=True)
+    pairs = zip(messages["/vehicle_0/plan"], messages["/vehicle_0/planned_path"], strict=True)
     for (stamp_ns, plan), (_, in_map) in pairs:
         pose = odometry[stamp_ns]
         yaw = 2.0 * math.atan2(pose.orientation.z, pose.orientation.w)
@@ -94,7 +97,12 @@ def test_sensors_are_what_the_rig_gave(recorded):
 
 def test_late_viewers_get_latched_topics(recorded):
     _, path = recorded
-    latched = {"/tf_static", "/vehicle_0/route", "/map_markers", "/vehicle_0/markers/lights"}
+    latched = {
+        "/tf_static",
+        "/vehicle_0/route",
+        "/carla/markers/static",
+        "/vehicle_0/markers/lights",
+    }
     with Reader(path) as reader:
         durability = {
             c.topic: c.ext.offered_qos_profiles[0].durability.name for c in reader.connections
@@ -105,8 +113,6 @@ def test_late_viewers_get_latched_topics(recorded):
 
 def test_humble_can_parse_the_metadata(recorded):
     """Humble's rosbag2 wants the QoS profiles as text, which version 9 no longer has."""
-    import yaml
-
     _, path = recorded
     info = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
     assert info["version"] == 8 and info["storage_identifier"] == "mcap"
@@ -220,3 +226,24 @@ def test_wrong_config_is_named():
 def test_writer_refuses_an_existing_folder(tmp_path):
     with pytest.raises(Exception, match="exists already"):
         BagWriter(tmp_path, MessageTypes(), 0)
+
+
+def test_rviz_shows_what_is_recorded_under_the_same_names(recorded):
+    """Its topics are in a bag (with fitting durability), but for those that only a live run has."""
+    only_live = {"/carla/vehicle_0/rgb_front/image", "/vehicle_0/planner_markers"}
+    config = yaml.safe_load((ROOT / "config" / "flad.rviz").read_text())
+    displays = [d for d in config["Visualization Manager"]["Displays"] if "Topic" in d]
+    with Reader(recorded[1]) as reader:
+        offered = {
+            c.topic: c.ext.offered_qos_profiles[0].durability.name for c in reader.connections
+        }
+        types = {c.topic: c.msgtype.rsplit("/", 1)[1] for c in reader.connections}
+    assert len(displays) >= 10
+    for display in displays:
+        topic = display["Topic"]["Value"]
+        if topic in only_live:
+            continue
+        kind = display["Class"].rsplit("/", 1)[1]
+        assert types[topic] == {"Image": "CompressedImage"}.get(kind, kind)
+        if display["Topic"]["Durability Policy"] == "Transient Local":
+            assert offered[topic] == "TRANSIENT_LOCAL"

@@ -181,7 +181,7 @@ class _Bag:
         path = make.path(stamp_ns, route)
         put(f"{self._stack}/route", "nav_msgs/msg/Path", path, latched=True)
         lanes = make.lane_markers(stamp_ns, self.info.lanes)
-        put.markers("/map_markers", lanes, latched=True)
+        put.markers("/carla/markers/static", lanes, latched=True)
         # Latched from the start, so that a viewer lists the topic in a clean run too.
         nothing = make.infraction_markers(stamp_ns, ())
         put.markers(f"{self._stack}/markers/infractions", nothing, latched=True)
@@ -205,11 +205,11 @@ class _Bag:
         )
         poses = plan_poses((seen_from.x, seen_from.y), plan, z)
         path = make.path(plan_ns, poses, step_ns=round(plan.step_s * 1e9))
-        put(f"{self._stack}/plan_path", "nav_msgs/msg/Path", path)
+        put(f"{self._stack}/planned_path", "nav_msgs/msg/Path", path)
 
     def _write_words(self, put: _Putter, entry: TickEntry) -> None:
         make = self._make
-        put(f"{self._stack}/speed", "std_msgs/msg/Float32", make.number(entry.ego.speed_mps))
+        put(f"{self._bridge}/speedometer", "std_msgs/msg/Float32", make.number(entry.ego.speed_mps))
         desired = make.number(entry.desired_speed_mps)
         put(f"{self._stack}/desired_speed", "std_msgs/msg/Float32", desired)
         completion = make.number(entry.route_completion)
@@ -228,7 +228,7 @@ class _Bag:
     def _write_scene(self, put: _Putter, stamp_ns: int, entry: TickEntry) -> None:
         make = self._make
         bodies = make.actor_markers(stamp_ns, entry.actors)
-        put.markers(f"{self._stack}/markers/actors", bodies)
+        put.markers(f"{self._bridge}/markers", bodies)
         lights = {light.actor_id: light.state for light in entry.lights}
         if lights != self._lights:
             self._lights = lights

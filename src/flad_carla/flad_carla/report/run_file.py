@@ -47,7 +47,7 @@ PLAN_COLUMNS = ("plan", "t", "x", "y")
 TEXT_TRACKS = ("instruction", "planner_state", "expert")
 
 
-class RunFileError(Exception):
+class RunFileError(ValueError):
     """A run file cannot be read; the message says which and why."""
 
 

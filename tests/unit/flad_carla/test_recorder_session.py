@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a recording hands to the harness, and names and weathers of a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flad_carla.evaluation.routes import read_routes
+from flad_carla.recorder import cli
+from flad_carla.recorder.fields import gps_plane, world_to_gps_plane
+from flad_carla.recorder.layout import length_class, run_folder_name, town_number
+from flad_carla.recorder.session import (
+    choose_weather,
+    parse_size,
+    recording_rig,
+    write_rig,
+    write_routes,
+)
+from flad_carla.recorder.weather import FIELDS, NAMES, weather_id_of, weather_parameters
+from flad_carla.rig import load_rig
+
+ROOT = Path(__file__).resolve().parents[3]
+LB1 = """<routes><route id="3" town="Town01"><weather cloudiness="77"/>
+<waypoint x="1" y="2" z="0"/><waypoint x="30" y="2" z="0"/></route>
+<route id="4" town="Town01"><weather cloudiness="66"/>
+<waypoint x="1" y="2" z="0"/><waypoint x="30" y="2" z="0"/></route></routes>"""
+
+
+def test_routes_get_the_weather_and_keep_the_rest(tmp_path):
+    source, target = tmp_path / "a.xml", tmp_path / "b.xml"
+    for text in (LB1, (ROOT / "config/routes/grid.xml").read_text()):
+        source.write_text(text)
+        before = read_routes(source)
+        write_routes(source, target, {before[0].route_id: 14, before[1].route_id: None})
+        after = read_routes(target)
+        for field, value in weather_parameters(14).items():
+            assert after[0].weather_at(50.0)[field] == pytest.approx(value, abs=1e-4)
+        assert after[1].weather_at(0.0) == before[1].weather_at(0.0)
+        for old, new in zip(before, after, strict=True):
+            assert dataclasses.replace(new, weathers=old.weathers) == old
+
+
+def test_random_weather_is_the_runs_own():
+    chosen = [
+        choose_weather("random", str(route), seed) for route in range(30) for seed in range(9)
+    ]
+    again = [choose_weather("random", str(route), seed) for route in range(30) for seed in range(9)]
+    assert chosen == again and set(chosen) == set(range(21))
+    assert choose_weather("route", "1", 0) is None and choose_weather("20", "1", 0) == 20
+    for wrong in ("21", "-1", "sunny"):
+        with pytest.raises(ValueError, match="allowed are random, route"):
+            choose_weather(wrong, "1", 0)
+
+
+def test_every_weather_is_told_from_every_other():
+    assert [weather_id_of(weather_parameters(i)) for i in range(len(NAMES))] == list(range(21))
+    assert set(weather_parameters(0)) == set(FIELDS)
+    assert weather_parameters(20)["sun_altitude_angle"] == -90.0
+    assert weather_id_of({"cloudiness": 12.0, "sun_altitude_angle": 50.0}) == 0
+    with pytest.raises(ValueError, match="must be in"):
+        weather_parameters(21)
+
+
+def test_the_recording_rig_is_lmdrives_at_ten_hertz(tmp_path):
+    rig = recording_rig(load_rig(ROOT / "config/rigs/lmdrive.yaml"), (800, 600))
+    write_rig(rig, tmp_path / "rig.yaml")
+    sensors = {sensor.id: sensor for sensor in load_rig(tmp_path / "rig.yaml").sensors}
+
+    for name, yaw in {"rgb_front": 0, "rgb_left": -60, "rgb_right": 60, "rgb_rear": 180}.items():
+        camera = sensors[name]
+        attributes = camera.attributes
+        assert (attributes["image_size_x"], attributes["image_size_y"]) == (800, 600)
+        assert attributes["fov"] == 100.0 and attributes["sensor_tick"] == 0.1
+        assert camera.pose.yaw_deg == yaw and camera.pose.z_m == 2.3
+    assert sensors["rgb_focus"].attributes["image_size_x"] == 128
+    assert sensors["lidar"].pose.yaw_deg == -90.0 and sensors["lidar"].tick_s == 0.0
+    rig.check_rate(0.05)
+
+
+@pytest.mark.parametrize("text", ["800", "x600", "800x", "8x6", "800x-600", "9000x600"])
+def test_a_wrong_size_is_named(text):
+    with pytest.raises(ValueError, match="image size is"):
+        parse_size(text)
+
+
+def test_names_are_lmdrives():
+    assert run_folder_name("Town10HD", 600.0, 7, "2025-11-28T18:28:35+00:00") == (
+        "routes_town10_long_w7_11_28_18_28_35"
+    )
+    assert [length_class(x) for x in (149.0, 150.0, 500.0, 501.0)] == [
+        *("tiny", "short", "short", "long")
+    ]
+    numbers = {
+        town: town_number(town) for town in ("Town01", "Grid", "OldTown", "Ring", "Elsewhere")
+    }
+    assert numbers["Town01"] == 1 and len(set(numbers.values())) == 5
+    assert all(0 < number < 100 for number in numbers.values())
+
+
+@pytest.mark.parametrize("origin", [(0.0, 0.0), (49.0, 8.0)])
+def test_gps_plane_and_world_agree(origin):
+    """A GNSS as CARLA makes it: Mercator around the map's origin."""
+    radius = 6378137.0
+    scale = np.cos(np.radians(origin[0]))
+    mx0 = scale * np.radians(origin[1]) * radius
+    my0 = scale * radius * np.log(np.tan(np.radians(90 + origin[0]) / 2))
+    for x, y in [(0.0, 0.0), (300.0, -120.0), (-50.0, 400.0)]:
+        longitude = np.degrees((mx0 + x) / (radius * scale))
+        latitude = np.degrees(2 * np.arctan(np.exp((my0 - y) / (radius * scale)))) - 90
+        measured = gps_plane(latitude, longitude, origin)
+        assert measured == pytest.approx(world_to_gps_plane(x, y), abs=0.05)
+        assert measured == pytest.approx((-y, x), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (["--image-size", "big"], "image size is 'big'"),
+        (["--weather", "hail"], "weather is 'hail'"),
+        (["--repetitions", "0"], "repetitions must be at least 1"),
+        (["--rig", "none_such"], "there is no rig 'none_such'"),
+        (["--jpeg-quality", "0"], "jpeg_quality"),
+        (["--only", "77"], "has no route 77"),
+    ],
+)
+def test_bad_options_are_named_before_anything_starts(tmp_path, capsys, options, complaint):
+    routes = str(ROOT / "config/routes/grid.xml")
+    status = cli.main(["--routes", routes, "--out", str(tmp_path / "set"), *options])
+    assert status == cli.BAD_INPUT
+    assert complaint in capsys.readouterr().err
+
+
+def test_missing_route_file_is_named(tmp_path, capsys):
+    gone = tmp_path / "gone.xml"
+    assert cli.main(["--routes", str(gone), "--out", str(tmp_path)]) == cli.BAD_INPUT
+    assert "there is no route file" in capsys.readouterr().err
