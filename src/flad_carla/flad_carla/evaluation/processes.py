@@ -30,6 +30,7 @@ class Child:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
+        self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 list(command),
@@ -70,8 +71,14 @@ class Child:
 
     def last_words(self, count: int = 5) -> str:
         """The last lines of its log."""
-        lines = self.log.read_text(errors="replace").strip().splitlines()
+        lines = self._said().strip().splitlines()
         return " / ".join(lines[-count:]) or "nothing"
+
+    def _said(self) -> str:
+        """What this process has written, without what others wrote to the file before."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode(errors="replace")
 
     def wait_for(self, text: str, deadline_s: float = _START_S) -> None:
         """Wait until its log has ``text``.
@@ -80,7 +87,7 @@ class Child:
             ProcessError: if it ends before, or the deadline passes.
         """
         end_s = time.monotonic() + deadline_s
-        while text not in self.log.read_text(errors="replace"):
+        while text not in self._said():
             self.check()
             if time.monotonic() > end_s:
                 raise ProcessError(

@@ -288,12 +288,15 @@ class Expert:
         c = self._config
         if self._shift is not None and self._s > self._shift.s0 + 0.5:
             return _Blocked(False, frozenset())  # under way: hold on
-        group = self._blockers.group(in_path, agents, self._s + ego.half_length, rules, self.path)
+        blocking = self._blockers.group(
+            in_path, agents, self._s + ego.half_length, rules, self.path
+        )
+        group = blocking.group
         if not group:
             replanned = self._shift is not None
             self._shift = None
-            return _Blocked(replanned, frozenset())
-        ids = frozenset(int(agents.ids[hit.row]) for hit in group)
+            return _Blocked(replanned, blocking.suspects)
+        ids = frozenset(int(agents.ids[hit.row]) for hit in group) | blocking.suspects
         near, end = group[0].s, max(hit.end_s for hit in group)
         rows = [hit.row for hit in group]
         for lane in self._lane_choices():
