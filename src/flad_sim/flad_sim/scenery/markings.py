@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from flad_sim.scenery.network import Network, is_road
 from flad_sim.scenery.paint import WHITE, YELLOW, PaintRaster, paint_quads
-from flad_sim.types import FloatArray, LaneStrip, RoadMark, Signal, Transform
+from flad_sim.types import FloatArray, LaneStrip, RoadMark, Transform
 
 LIGHT, STOP, YIELD = "1000001", "206", "205"
 _DASH_M, _GAP_M = 3.0, 4.5  # urban broken line (German RMS: 3 m and 6 m; CARLA's towns look denser)

@@ -12,7 +12,6 @@ from flad_sim.scenery.mesh import Mesh
 from flad_sim.scenery.paint import PaintRaster
 from flad_sim.types import StaticBox
 
-
 LAMP_COLUMNS = 7
 
 

@@ -20,8 +20,9 @@ from flad_sim.scenery.materials import (
     REVERSE_LAMP,
 )
 from flad_sim.scenery.mesh import Mesh, MeshBuilder, Rgb
-from flad_sim.types import FloatArray, Tag
+from flad_sim.types import FloatArray
 
+_LENS_M = 0.012
 _BLACK: Rgb = (20, 20, 22)
 _TYRE: Rgb = (26, 26, 28)
 _RIM: Rgb = (168, 170, 174)
@@ -120,7 +121,8 @@ class _Vehicle:
         return _HATCH if self._length < 4.35 else _SEDAN
 
     def _x(self, share: float) -> float:
-        return self._front - share * self._length
+        """Where the body is at a share of its length; lamps stand out of it by a few millimetres."""
+        return self._front - _LENS_M - share * (self._length - 2.0 * _LENS_M)
 
     def _shell(
         self, profile: _Profile, *, windows: int, ground: float, closed: bool = False
@@ -198,8 +200,8 @@ class _Vehicle:
         cab_h = 0.86 * h if long else 0.84 * h
         mid, back = self._x(cab), self._x(1.0)
         b.box(
-            (0.5 * (self._front + mid), 0.0, 0.5 * (cab_h + 0.13 * h)),
-            (0.5 * (self._front - mid) - 0.02, 0.94 * half, 0.5 * (cab_h - 0.13 * h)),
+            (0.5 * (self._x(0.0) + mid), 0.0, 0.5 * (cab_h + 0.13 * h)),
+            (0.5 * (self._x(0.0) - mid), 0.94 * half, 0.5 * (cab_h - 0.13 * h)),
             rgb=(120, 120, 120), tag=tag, material=BODY,
         )  # fmt: skip
         b.box(
@@ -209,11 +211,11 @@ class _Vehicle:
             tag=tag, material=BODY if self._is("firetruck") else PLAIN,
         )  # fmt: skip
         b.box(
-            (self._x(0.52), 0.0, 0.2 * h), (0.46 * self._length, 0.42 * half, 0.05 * h),
+            (self._x(0.5), 0.0, 0.2 * h), (0.5 * (self._x(0.0) - back) - 0.002, 0.42 * half, 0.05 * h),
             rgb=_BLACK, tag=tag,
         )  # fmt: skip
         z0, z1, w = 0.50 * cab_h, 0.90 * cab_h, 0.86 * half
-        x = self._front - 0.015
+        x = self._front - 0.002
         pane = np.array([[x, -w, z0], [x, w, z0], [x, w, z1], [x, -w, z1]])
         self._paint(list(pane), GLASS, _DARK_GLASS)
         for y in (-0.945 * half, 0.945 * half):
@@ -228,8 +230,10 @@ class _Vehicle:
         front = spec.wheelbase_m * 0.5 if spec.base_type != "bus" else 0.32 * self._length
         middle = 0.0 if spec.base_type in ("car", "van") else -0.04 * self._length
         axles = [middle + front, middle - front]
-        if spec.base_type == "truck" and self._length > 7.0:
-            axles.append(axles[1] + 2.4 * r)
+        if spec.base_type == "truck":
+            axles = [self._front - 1.25, max(self._front - 1.25 - spec.wheelbase_m, self._x(0.86))]
+            if self._length > 7.0:
+                axles.append(axles[1] - 2.3 * r)
         for x in axles:
             for sign in (-1.0, 1.0):
                 y = sign * outer
@@ -288,7 +292,7 @@ class _Vehicle:
         out: float = 0.006,
     ) -> None:  # fmt: skip
         """A flat lamp at the front (``end`` 0) or the rear (1), within the box."""
-        x = self._front - 0.012 + out if end == 0.0 else self._front - self._length + 0.012 - out
+        x = self._x(0.0) + out if end == 0.0 else self._x(1.0) - out
         ring = np.array(
             [[x, y - half_w, z - half_h], [x, y + half_w, z - half_h],
              [x, y + half_w, z + half_h], [x, y - half_w, z + half_h]]

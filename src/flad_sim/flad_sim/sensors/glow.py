@@ -76,10 +76,10 @@ def _vehicles(movers: Movers, num_slots: int, night: float) -> F32:
         if not movers.actor[slot] or not lights & (_LOW_BEAM | _BRAKE):
             continue
         x, y, z, c, s, length, width = (float(v) for v in movers.foot[slot])
-        for side in (-0.6 * width, 0.6 * width):
+        for side in (-0.6 * width, 0.6 * width) if width > 0.6 else (0.0,):
             if lights & _BRAKE:
                 place = (x - c * (length + 0.05) - s * side, y - s * (length + 0.05) + c * side)
-                rows.append((*place, z + 0.78, 25.0, 30.0, 255.0, 0.08, 0.12 + 0.25 * night))
+                rows.append((*place, z + 0.78, 25.0, 30.0, 255.0, 0.08, 0.05 + 0.3 * night))
             if lights & _LOW_BEAM and night > 0.1:
                 place = (x + c * (length + 0.05) - s * side, y + s * (length + 0.05) + c * side)
                 rows.append((*place, z + 0.66, 235.0, 250.0, 255.0, 0.1, 0.75 * night))

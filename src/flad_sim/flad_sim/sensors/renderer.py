@@ -133,7 +133,6 @@ class Renderer:
 
         work = [self._pool.submit(rows, a, b) for a, b in self._bands(view.height, view.width)]
 
-
         def finish() -> bytes:
             picture = _shrunk(image, camera.supersampling)
             shown = replace(camera, supersampling=1).view(request.transform)
