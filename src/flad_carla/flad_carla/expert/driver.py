@@ -103,6 +103,7 @@ class Expert:
         )
         self._blockers = Blockers(self._config)
         self._shift: Shift | None = None
+        self._passed: frozenset[int] = frozenset()  # whom the shift goes round
         self._evade_m = 0.0
         self._s = 0.0
         self._side = 0.0
@@ -286,16 +287,20 @@ class Expert:
     ) -> _Blocked:
         """Start a swerve round what blocks the lane, or tell whom we wait behind."""
         c = self._config
-        if self._shift is not None and self._s > self._shift.s0 + 0.5:
-            return _Blocked(False, frozenset())  # under way: hold on
+        if self._shift is not None:
+            if self._s > self._shift.s0 + 0.5:
+                return _Blocked(False, frozenset())  # under way: hold on
+            rows = [r for r, i in enumerate(agents.ids.tolist()) if i in self._passed]
+            if is_clear(self._shift, agents, place.s, place.d, place.vs, ego, self._s, rows, c):
+                return _Blocked(False, frozenset())
+            self._shift = None
+            return _Blocked(True, self._passed)
         blocking = self._blockers.group(
             in_path, agents, self._s + ego.half_length, rules, self.path
         )
         group = blocking.group
         if not group:
-            replanned = self._shift is not None
-            self._shift = None
-            return _Blocked(replanned, blocking.suspects)
+            return _Blocked(False, blocking.suspects)
         ids = frozenset(int(agents.ids[hit.row]) for hit in group) | blocking.suspects
         near, end = group[0].s, max(hit.end_s for hit in group)
         rows = [hit.row for hit in group]
@@ -305,8 +310,8 @@ class Expert:
                 continue
             if is_clear(shift, agents, place.s, place.d, place.vs, ego, self._s, rows, c):
                 self._shift = shift
+                self._passed = ids
                 return _Blocked(True, frozenset())
-        self._shift = None
         return _Blocked(False, ids)
 
     def _lane_choices(self) -> list[SideLane]:
