@@ -203,9 +203,9 @@ def _center_samples(
 
 
 def _pose_along(center: FloatArray, run: FloatArray, at: float) -> Transform:
-    i = min(int(np.searchsorted(run, at, side="right")) - 1, len(run) - 2)
     x, y, z = (float(np.interp(at, run, center[:, k])) for k in range(3))
-    dx, dy, dz = center[i + 1] - center[i]
+    around = [at - 0.5, at + 0.5]  # smooths the corners of the polyline
+    dx, dy, dz = (float(np.diff(np.interp(around, run, center[:, k]))[0]) for k in range(3))
     yaw = math.degrees(math.atan2(dy, dx))
     pitch = math.degrees(math.atan2(dz, math.hypot(dx, dy)))
     return Transform(x, y, z + SPAWN_HEIGHT_M, pitch=pitch, yaw=yaw)

@@ -6,6 +6,7 @@ This is where OpenDRIVE's right-handed frame is mirrored into CARLA's (y and yaw
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 
@@ -55,8 +56,9 @@ class RoadGeometry:
         return -math.degrees(float(self._line.at(np.array([s])).heading_rad[0]))
 
     def edge_t(self, index: int, edge: int, s: FloatArray) -> FloatArray:
-        """Lateral offset of an edge of section ``index``: 0 is the centre, k > 0 the outer edge
-        of lane k, k < 0 the outer edge of lane k.
+        """Lateral offset of an edge of section ``index``, metres, left positive.
+
+        Edge 0 is the centre, any other number the outer edge of the lane of that number.
         """
         section = self.record.sections[index]
         t = self.record.lane_offset(s)
@@ -114,7 +116,7 @@ class RoadGeometry:
                 curved.append((start, end, _CUBIC_STEP_M))
         ordered = sorted(b for b in breaks if start <= b <= end)
         pieces = []
-        for a, b in zip(ordered[:-1], ordered[1:], strict=True):
+        for a, b in itertools.pairwise(ordered):
             if b - a < 1e-6:
                 continue
             middle = (a + b) / 2.0

@@ -73,7 +73,7 @@ def _triangles(strips: tuple[LaneStrip, ...]) -> tuple[FloatArray, IntArray]:
     return np.ascontiguousarray(np.concatenate(parts)), np.concatenate(owners)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _fill_cells(low: IntArray, high: IntArray, shape: IntArray) -> tuple[IntArray, IntArray]:
     counts = np.zeros(shape[0] * shape[1] + 1, dtype=np.int64)
     for i in range(len(low)):
@@ -92,7 +92,7 @@ def _fill_cells(low: IntArray, high: IntArray, shape: IntArray) -> tuple[IntArra
     return starts, members
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _look_up(
     xy: FloatArray,
     near: FloatArray,

@@ -43,12 +43,34 @@ def finish_opendrive(text: str, plan: TownPlan, net_text: str) -> str:
             road.remove(signals)
     _set_header(root, plan)
     network = read_opendrive(ET.tostring(root, encoding="unicode"))
+    _drop_pavements_on_roads(root, network)
+    network = read_opendrive(ET.tostring(root, encoding="unicode"))
     approaches = _approaches(root, network, plan)
     _name_roads(root, approaches)
     _paint(root)
     _place_signals(root, network, approaches, plan, _edges_by_state(net_text))
     ET.indent(root, space=" ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _drop_pavements_on_roads(root: ET.Element, network: RoadNetwork) -> None:
+    """Take out pavements that netconvert led over the mouth of a street without one."""
+    for strip in network.lanes:
+        if strip.junction_id < 0 or strip.lane_type != "sidewalk":
+            continue
+        middle = (strip.left + strip.right) / 2.0
+        under = network.under(middle[:, :2], middle[:, 2]).strip
+        if not any(i >= 0 and is_driving(network.lanes[i].lane_type) for i in under):
+            continue
+        road = root.find(f"road[@id='{strip.road_id}']")
+        assert road is not None, "strips come from roads"
+        for parent in road.iter("right"):
+            for lane in parent.findall(f"lane[@id='{strip.lane_id}']"):
+                parent.remove(lane)
+        for connection in root.iter("connection"):
+            if connection.get("connectingRoad") == str(strip.road_id):
+                for link in connection.findall(f"laneLink[@to='{strip.lane_id}']"):
+                    connection.remove(link)
 
 
 def _set_header(root: ET.Element, plan: TownPlan) -> None:

@@ -94,9 +94,8 @@ def _foot_at(
         if i in (0, len(s) - 1):
             continue
         yaw = road.heading_deg(float(s[i]))
-        local = Transform(*(float(v) for v in line[i]), 0.0, yaw=yaw).to_local(
-            np.array([[*point, 0.0]])
-        )[0]
+        here = Transform(float(line[i, 0]), float(line[i, 1]), yaw=yaw)
+        local = here.to_local(np.array([[*point, 0.0]]))[0]
         if abs(local[0]) > 0.05 or (best is not None and abs(local[1]) >= abs(best.t)):
             continue
         # t is positive to the left, CARLA's local y to the right; headings mirror likewise

@@ -34,7 +34,7 @@ def ring_plan() -> TownPlan:
         name="Ring",
         crossings=tuple(crossings),
         streets=(*_carriageways(), *_ramps(), *_bridges(), *_middle()),
-        geo_reference="+proj=tmerc +lat_0=52.3 +lon_0=10.5 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m",
+        geo_reference="+proj=tmerc +lat_0=52.3 +lon_0=10.5 +k=1 +x_0=0 +y_0=0 +datum=WGS84",
     )
 
 
@@ -71,7 +71,8 @@ def _carriageways() -> list[Street]:
         ("i", -_HALF_MEDIAN, _inner_ramps(), -1.0),
         ("o", _HALF_MEDIAN, _outer_ramps(), 1.0),
     ):
-        for (side, kind, a), (side_b, kind_b, b) in zip(ramps, ramps[1:] + ramps[:1], strict=True):
+        following = ramps[1:] + ramps[:1]
+        for (side, kind, a), (side_b, kind_b, b) in zip(ramps, following, strict=True):
             sweep = way * ((way * (b - a)) % 360.0)
             count = max(2, round(abs(math.radians(sweep)) * _RADIUS_X / _STEP_M))
             streets.append(

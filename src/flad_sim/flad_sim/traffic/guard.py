@@ -132,7 +132,7 @@ def distance_to_crossing(
     return distance
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, error_model="numpy")
 def _walk(
     path: IntArray,
     start: float,
@@ -157,9 +157,8 @@ def _walk(
     while True:
         lane = path[hint[0]]
         last = starts[lane + 1] - 1
-        if at <= run[last] or last == hint[1]:
-            if at <= run[last]:
-                break
+        if at <= run[last]:
+            break
         following = hint[0] + 1
         if following >= len(path) or path[following] < 0:
             # go straight on for a little: the box's nose may reach over the end
@@ -192,7 +191,7 @@ def _walk(
     return True
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, error_model="numpy")
 def _bend_limits(
     paths: IntArray,
     position: FloatArray,
@@ -233,7 +232,7 @@ def _bend_limits(
     return limits
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, error_model="numpy")
 def _overlap(
     ax: float,
     ay: float,
@@ -247,7 +246,7 @@ def _overlap(
     bl: float,
     bw: float,
 ) -> bool:
-    """Whether two boxes meet (separating axes); box a is given by the cosine and sine of its yaw."""
+    """Whether two boxes meet (separating axes); a is given by its yaw's cosine and sine."""
     bc, bs = math.cos(yaw), math.sin(yaw)
     dx, dy = bx - ax, by - ay
     c = abs(ac * bc + asn * bs)
@@ -261,7 +260,7 @@ def _overlap(
     return not abs(dy * bc - dx * bs) > bw + al * s + aw * c
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, error_model="numpy")
 def _yield_limits(
     paths: IntArray,
     position: FloatArray,
@@ -385,7 +384,7 @@ def _yield_limits(
     return limits
 
 
-@njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, error_model="numpy")
 def _crossing_distances(
     paths: IntArray,
     position: FloatArray,

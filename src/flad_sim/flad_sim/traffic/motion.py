@@ -50,6 +50,10 @@ class Bodies:
         """Where a vehicle's numbers stand, nothing for one that has just gone or come."""
         return self._rows.get(key)
 
+    def rows(self, keys: list[str]) -> NDArray[np.int64]:
+        """Rows of vehicles that are known to be there."""
+        return np.array([self._rows[key] for key in keys], dtype=np.int64)
+
     def centers(self) -> FloatArray:
         """Middles of the boxes on the ground, ``[N, 3]``."""
         yaw = np.radians(self.now[:, 4])
@@ -122,7 +126,8 @@ class Bodies:
         self._offset = (self._offset + np.where(sudden, step, 0.0)) * math.exp(-step_s)
         self._offset[fresh] = 0.0
         self._told = told
-        return told - self._offset[:, None] * ahead
+        placed: FloatArray = told - self._offset[:, None] * ahead
+        return placed
 
     def _differentiate(
         self, fresh: BoolArray, ahead: FloatArray, speeds: list[float], step_s: float

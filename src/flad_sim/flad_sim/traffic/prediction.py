@@ -123,14 +123,15 @@ class RoadUsers:
 
 def _travel(body: ClientVehicle, forward: float, yaw: float) -> FloatArray:
     """Metres driven by each time, at the present speed or braking as now."""
-    times = np.arange(NUM_TIMES) * TIME_STEP_S
+    times: FloatArray = np.arange(NUM_TIMES, dtype=np.float64) * TIME_STEP_S
     ax, ay, _ = body.pose.acceleration
     along = ax * math.cos(yaw) + ay * math.sin(yaw)
-    if along > _BRAKES_FROM:
-        return forward * times
-    stop = forward / -along
-    t = np.minimum(times, stop)
-    return forward * t + 0.5 * along * t * t
+    if along < _BRAKES_FROM:
+        times = np.minimum(times, np.float64(forward / -along))
+    else:
+        along = 0.0
+    travel: FloatArray = forward * times + 0.5 * along * times * times
+    return travel
 
 
 def _red_light_m(

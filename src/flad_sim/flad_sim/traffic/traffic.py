@@ -198,7 +198,7 @@ class Traffic:
             self._simulation.limit_speed(vehicle, min(bend, give_way), give_way < bend)
 
     def _movers(self, vehicles: list[SumoVehicle]) -> Movers:
-        rows = [self._bodies.row(v.key) for v in vehicles]
+        rows = self._bodies.rows([v.key for v in vehicles])
         return Movers(
             paths=self._paths.rows(vehicles),
             position=np.array([v.lane_pos_m for v in vehicles]),

@@ -30,6 +30,7 @@ _LOOK_AROUND_S = 0.25
 _PERSONAL_M = 1.0
 _ASIDE_M = 0.5
 _ACCELERATION = 2.0  # m/s^2, both ways
+_SMOOTHING = 0.2  # of the newest difference in the reported acceleration
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class Walkers:
             self._turn_round(walker)
 
     def step(self, dt_s: float, bodies: FloatArray) -> None:
-        """Advance; ``bodies`` ``[B, 4]`` (x, y, radius, speed) are vehicles and client's walkers."""
+        """Advance; ``bodies`` ``[B, 3]`` (x, y, radius): vehicles and the client's walkers."""
         self._time_s += dt_s
         everyone = list(self.walkers.values())
         if not everyone:
@@ -257,12 +258,10 @@ def _set_pose(w: Walker, dt_s: float) -> None:
         (here.z - before.z) / dt_s,
     )
     turn = ((here.yaw - before.yaw + 180.0) % 360.0 - 180.0) / dt_s
-    old = w.pose.velocity
-    acceleration = (
-        (velocity[0] - old[0]) / dt_s,
-        (velocity[1] - old[1]) / dt_s,
-        (velocity[2] - old[2]) / dt_s,
-    )
+    old, smooth = w.pose.velocity, w.pose.acceleration
+    change = [(v - u) / dt_s for v, u in zip(velocity, old, strict=True)]
+    ax, ay, az = (a + _SMOOTHING * (c - a) for a, c in zip(smooth, change, strict=True))
+    acceleration = (ax, ay, az)
     w.last = w.pose
     w.pose = Pose(here, velocity, (0.0, 0.0, turn), acceleration)
 
