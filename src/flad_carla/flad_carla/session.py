@@ -274,18 +274,32 @@ class CarlaSession:
         if self._closed:
             return
         self._closed = True
-        # A dead simulator must not cost the full timeout for every actor.
-        self._client.set_timeout(min(2.0, self.config.timeout_s))
-        self.destroy_egos()
-        if self._traffic_manager is not None:
-            _quietly("TrafficManager", lambda: self._traffic_manager.set_synchronous_mode(False))
-        _quietly(
-            "restoring the settings", lambda: self._world.apply_settings(self._original_settings)
-        )
+        if self._is_answered(1.0):
+            self._client.set_timeout(min(10.0, self.config.timeout_s))
+            self.destroy_egos()
+            if self._traffic_manager is not None:
+                manager = self._traffic_manager
+                _quietly("TrafficManager", lambda: manager.set_synchronous_mode(False))
+            world, settings = self._world, self._original_settings
+            _quietly("restoring the settings", lambda: world.apply_settings(settings))
+        else:  # a dead simulator must not cost a timeout for every actor
+            _log.warning("the simulator at %s is gone; nothing to clean up", self.config.address)
+            for ego in self.egos.values():
+                for sensor in ego.sensors.values():
+                    _quietly("stopping a sensor", sensor.stop)
+            self.egos.clear()
         # The client aborts the process when it is torn down at exit while its threads still run.
         self._traffic_manager = self._map = self._world = self._client = None
         gc.collect()
         time.sleep(0.2)
+
+    def _is_answered(self, timeout_s: float) -> bool:
+        try:
+            self._client.set_timeout(timeout_s)
+            self._client.get_server_version()
+        except RuntimeError:
+            return False
+        return True
 
     def _connect(self) -> Any:
         """A client that has been answered; one made before the server listens never connects."""
