@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Literal
 from flad_carla.bridge import BridgeConfig, ControlTimeout
 from flad_carla.pacer import Pacer
 from flad_carla.rig import Rig, load_rig
-from flad_carla.session import DEFAULT_BLUEPRINT, CarlaSession, SessionConfig
+from flad_carla.session import DEFAULT_BLUEPRINT, CarlaSession, SessionConfig, Tick
 from flad_carla.session_errors import SpawnError
 from flad_common.config import from_yaml, knob, section
+from flad_planner.plan import plan_is_due
 
 if TYPE_CHECKING:
     from flad_carla.bridge_node import BridgeNode
@@ -36,6 +38,9 @@ class EgoConfig:
     rig: Path = knob(_DEFAULT_RIG, unit="", doc="Its sensors, beside this file.")
     blueprint: str = knob(DEFAULT_BLUEPRINT, unit="", doc="CARLA blueprint of the vehicle.")
     spawn_point: int = knob(0, unit="", doc="Index into the town's spawn points.")
+    driver: Literal["none", "expert"] = knob(
+        "none", unit="", doc="expert: it publishes plans for random destinations; none: others do."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,7 @@ class BridgeLoopConfig:
     egos: tuple[EgoConfig, ...] = knob((EgoConfig(),), unit="", doc="The vehicles.")
     session: SessionConfig = section(SessionConfig, doc="Where the simulator is.")
     bridge: BridgeConfig = section(BridgeConfig, doc="Lockstep or realtime.")
+    plan_period_s: float = knob(0.1, unit="s", doc="The expert plans at multiples of it.")
 
     def __post_init__(self) -> None:
         roles = [ego.role for ego in self.egos]
@@ -73,10 +79,15 @@ class BridgeLoop:
                 )
             rig = load_rig(_beside(config_dir, ego.rig))
             session.spawn_ego(ego.role, points[ego.spawn_point], rig, ego.blueprint)
+        session.tick()  # from here on the vehicles stand in the world
         self._log_plan()
 
-    def run(self, node: BridgeNode) -> None:
-        """Step for ever; ends by an exception, KeyboardInterrupt among them."""
+    def run(self, node: BridgeNode, drivers: Sequence[Callable[[Tick], None]] = ()) -> None:
+        """Step for ever; ends by an exception, KeyboardInterrupt among them.
+
+        ``drivers`` are called with every step for which a plan is due, after it was published.
+        """
+        self._drivers = drivers
         step = self._lockstep if self._config.bridge.mode == "lockstep" else self._realtime
         pacer = Pacer(self._config.session.fixed_delta_s)
         while True:
@@ -91,6 +102,7 @@ class BridgeLoop:
             try:
                 if not published:
                     node.publish(tick)
+                    self._plan(tick)
                     published = True
                 node.collect_and_apply(tick)
                 return
@@ -100,10 +112,16 @@ class BridgeLoop:
     def _realtime(self, node: BridgeNode, pacer: Pacer) -> None:
         tick = self._session.tick()
         node.publish(tick)
+        self._plan(tick)
         due_s = pacer.next_due_s()
         node.spin_for(max(0.001, due_s - time.monotonic()))
         node.note_lateness(pacer.num_late, pacer.worst_lateness_s)
         node.collect_and_apply(tick)
+
+    def _plan(self, tick: Tick) -> None:
+        if plan_is_due(tick.stamp_ns, self._config.plan_period_s):
+            for driver in self._drivers:
+                driver(tick)
 
     def _log_plan(self) -> None:
         c = self._config

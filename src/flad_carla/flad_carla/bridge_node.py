@@ -23,15 +23,17 @@ from rosgraph_msgs.msg import Clock as ClockMsg
 from tf2_msgs.msg import TFMessage
 
 from flad_carla.bridge import BridgeConfig, ControlTimeout
-from flad_carla.bridge_loop import BridgeLoop, parse_arguments
+from flad_carla.bridge_loop import BridgeLoop, BridgeLoopConfig, parse_arguments
 from flad_carla.control_inbox import ControlInbox, StampedControl
+from flad_carla.cruise import Cruise
+from flad_carla.expert_node import ExpertPublisher
 from flad_carla.ros import messages
 from flad_carla.ros.diagnostics import BridgeHealth
 from flad_carla.ros.ego_topics import EgoTopics
 from flad_carla.ros.scene_topics import SceneTopics
 from flad_carla.ros.world_topics import WorldTopics
 from flad_carla.session import CarlaSession, Tick
-from flad_carla.session_errors import SessionError
+from flad_common.error_codes import FladError
 from flad_common.ros.qos import CLOCK, TF, TF_STATIC
 
 
@@ -290,10 +292,10 @@ def main(args: list[str] | None = None) -> None:
         session = CarlaSession(config.session)
         loop = BridgeLoop(session, config, folder)
         node = BridgeNode(session, config.bridge)
-        loop.run(node)
+        loop.run(node, _experts(node, session, config))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (SessionError, ValueError, TypeError, OSError) as error:
+    except (FladError, ValueError, TypeError, OSError) as error:
         raise SystemExit(f"bridge: {error}") from error
     finally:
         if node is not None:
@@ -301,6 +303,19 @@ def main(args: list[str] | None = None) -> None:
         if session is not None:
             session.close()
         rclpy.try_shutdown()
+
+
+def _experts(
+    node: BridgeNode, session: CarlaSession, config: BridgeLoopConfig
+) -> list[Callable[[Tick], None]]:
+    """Who plans in this process."""
+
+    def driver(role: str) -> Callable[[Tick], None]:
+        cruise = Cruise(session, session.egos[role], config.session.seed)
+        publisher = ExpertPublisher(node, role)
+        return lambda tick: publisher.publish(cruise.decide(tick), tick.stamp_ns)
+
+    return [driver(ego.role) for ego in config.egos if ego.driver == "expert"]
 
 
 if __name__ == "__main__":
