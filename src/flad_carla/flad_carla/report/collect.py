@@ -173,6 +173,7 @@ class _Run:
             texts={name: tuple(track) for name, track in self._texts.items()},
             thumbnail_times=np.array(self._thumbnail_times, dtype=np.float32),
             thumbnails=tuple(self._thumbnails),
+            camera=self._camera or "",
         )
 
     def _add_ego(self, entry: TickEntry) -> None:

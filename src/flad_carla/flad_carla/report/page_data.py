@@ -179,7 +179,7 @@ def _pack_thumbnails(run: RunRecord, share: float) -> dict[str, Any]:
     keep = np.unique(np.linspace(0, count - 1, int(count * share)).astype(int))
     chosen = [run.thumbnails[i] for i in keep]
     return {
-        "name": "camera",
+        "name": run.camera,
         "times": [round(float(run.thumbnail_times[i]), 2) for i in keep],
         "sizes": [len(jpeg) for jpeg in chosen],
         "blob": base64.b64encode(b"".join(chosen)).decode("ascii"),

@@ -89,6 +89,7 @@ class RunRecord:
     texts: Mapping[str, tuple[tuple[float, str], ...]] = field(default_factory=dict)
     thumbnail_times: Column = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     thumbnails: tuple[bytes, ...] = ()
+    camera: str = ""  # the sensor that the thumbnails are of
 
 
 def run_file_name(info: RunInfo) -> str:
@@ -114,6 +115,7 @@ def save_run(record: RunRecord, folder: Path) -> Path:
         "light_places": [_fields(place) for place in record.light_places],
         "infractions": [_fields(event) for event in record.infractions],
         "texts": record.texts,
+        "camera": record.camera,
     }
     arrays = {
         "meta": _text_to_array(json.dumps(meta)),
@@ -197,6 +199,7 @@ def _record(
         texts={
             name: tuple((t, text) for t, text in track) for name, track in meta["texts"].items()
         },
+        camera=meta["camera"],
         thumbnail_times=arrays["thumbnail_times"],
         thumbnails=tuple(
             blob[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=False)

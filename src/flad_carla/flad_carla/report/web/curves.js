@@ -1,7 +1,7 @@
 "use strict";
 // Stacked panels over one time axis; a cursor follows the playback.
 
-const CURVES = { left: 62, right: 14 };
+const CURVES = { left: 82, right: 14 };
 let curveScale = null;
 
 function drawCurves(run, seek) {
