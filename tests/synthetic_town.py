@@ -62,7 +62,8 @@ def crossroads() -> HandmadeNetwork:
         marks.append(RoadMark(_line(arm, 0.0), "broken", "yellow", 0.12))
         marks.append(RoadMark(_line(arm, LANE_M - 0.2), "solid", "white", 0.15))
     j = JUNCTION_M
-    area = np.array([[-j, -j, 0.0], [j, -j, 0.0], [j, j, 0.0], [-j, j, 0.0]]) + [MIDDLE_X, 0, 0]
+    corners = [[-j, -j, 0.0], [j, -j, 0.0], [j, j, 0.0], [-j, j, 0.0]]
+    area = np.array(corners) + np.array([MIDDLE_X, 0.0, 0.0])
     signals = (
         _light(
             "near", Transform(MIDDLE_X - j, LANE_M / 2), Transform(MIDDLE_X - j + 0.5, LANE_M + 0.7)

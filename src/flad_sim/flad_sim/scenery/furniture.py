@@ -76,7 +76,7 @@ class Furnisher:
         for edge in edges:
             s = self._rng.uniform(2.0, 10.0)
             while s < edge.length - 3.0:
-                x, y, z = edge.at(s, 1.2)
+                x, y, _ = edge.at(s, 1.2)
                 if self._rng.random() < 0.3:
                     length = self._rng.uniform(2.0, 6.0)
                     self._hedge(edge, s, length)

@@ -70,7 +70,8 @@ class Ground:
         z = self._points[nearest, 2]
         close = distance < distance[:, :1] + 4.0
         lowest = np.where(close, z, np.inf).min(axis=1)
-        return lowest - _DROP_M - np.where(distance[:, 0] < 6.0, 0.12, 0.0)
+        land: NDArray[np.float64] = lowest - _DROP_M - np.where(distance[:, 0] < 6.0, 0.12, 0.0)
+        return land
 
     def _distances(
         self, strips: Sequence[LaneStrip], polygons: Sequence[FloatArray]
@@ -83,7 +84,8 @@ class Ground:
         shapes = [*shapely.polygons(np.concatenate(quads)), *map(shapely.Polygon, polygons)]
         for shape in shapes:
             self._cover(covered, shape)
-        return (ndimage.distance_transform_edt(~covered) * _CELL_M).astype(np.float32)
+        gaps: NDArray[np.float32] = ndimage.distance_transform_edt(~covered).astype(np.float32)
+        return gaps * np.float32(_CELL_M)
 
     def _cover(self, covered: NDArray[np.bool_], shape: shapely.Polygon) -> None:
         x0, y0, x1, y1 = shape.bounds

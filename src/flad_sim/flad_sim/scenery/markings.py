@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +148,7 @@ def _dashed_bar(bar: FloatArray) -> list[FloatArray]:
     num = max(2, round(float(np.linalg.norm(bar[2] - bar[1])) / 0.6))
     edges = np.linspace(0.0, 1.0, num + 1)
     quads = []
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         b = a + 0.6 * (b - a)
         near, far = bar[3] - bar[0], bar[2] - bar[1]
         quads.append(

@@ -54,7 +54,7 @@ def paint_quads(quads: FloatArray, colors: NDArray[np.int64]) -> PaintRaster:
     return PaintRaster(index, _with_levels(finest), (float(origin[0]), float(origin[1])))
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _fill(
     finest: NDArray[np.uint8],
     index: NDArray[np.int32],
@@ -109,8 +109,8 @@ def _with_levels(finest: NDArray[np.uint8]) -> NDArray[np.uint8]:
     white, yellow = (finest >> 4).astype(np.float32), (finest & 15).astype(np.float32)
     for _ in LEVEL_SIZES[1:]:
         white, yellow = _halved(white), _halved(yellow)
-        packed = (np.round(white).astype(np.uint8) << 4) | np.round(yellow).astype(np.uint8)
-        levels.append(packed)
+        packed = 16 * np.round(white) + np.round(yellow)
+        levels.append(packed.astype(np.uint8))
     return np.concatenate([level.reshape(len(finest), -1) for level in levels], axis=1)
 
 

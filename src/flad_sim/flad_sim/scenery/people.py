@@ -103,7 +103,7 @@ def two_wheeler_mesh(spec: VehicleSpec) -> Mesh:
                 (x, y, r), (0.0, sign, 0.0), 0.8 * r, rgb=(150, 152, 156), tag=tag, material=METAL
             )
     seat: Vec3 = (rear + 0.36 * (front - rear), 0.0, (0.50 if motor else 0.54) * h)
-    bars: Vec3 = (front - 0.10, 0.0, (0.60 if motor else 0.60) * h)
+    bars: Vec3 = (front - 0.10, 0.0, 0.60 * h)
     pedals: Vec3 = (rear + 0.48 * (front - rear), 0.0, 0.9 * r)
     frame = 0.028 if not motor else 0.05
     for a, c in (

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Road surfaces: asphalt by lane type, junctions without gaps, raised pavements with kerbs, land."""
+"""Road surfaces: asphalt by lane type, whole junctions, raised pavements with kerbs, the land."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import shapely
@@ -93,7 +94,8 @@ def _add_polygon(
 
 def _add_pavement(builder: MeshBuilder, strip: LaneStrip) -> None:
     rise = _rise(strip)
-    left, right = strip.left + [0.0, 0.0, rise], strip.right + [0.0, 0.0, rise]
+    lift = np.array([0.0, 0.0, rise])
+    left, right = strip.left + lift, strip.right + lift
     across = right - left
     width = np.maximum(np.linalg.norm(across[:, :2], axis=1, keepdims=True), 1e-6)
     stone = np.minimum(_KERB_STONE_M / width, 0.3) * across
@@ -184,7 +186,10 @@ def _add_land(builder: MeshBuilder, ground: Ground) -> None:
 def _lowest_around(heights: FloatArray) -> FloatArray:
     padded = np.pad(heights, 1, mode="edge")
     n, m = heights.shape
-    return np.min([padded[i : i + n, j : j + m] for i in range(3) for j in range(3)], axis=0)
+    lowest: FloatArray = np.min(
+        [padded[i : i + n, j : j + m] for i in range(3) for j in range(3)], axis=0
+    )
+    return lowest
 
 
 def _add_hills(builder: MeshBuilder, ground: Ground) -> None:
@@ -203,5 +208,5 @@ def _add_hills(builder: MeshBuilder, ground: Ground) -> None:
         np.column_stack([center + (radius + out) * ring, z - 1.0 + share * ridge])
         for out, share in profile
     ]
-    for a, b in zip(rings[:-1], rings[1:], strict=True):
+    for a, b in pairwise(rings):
         builder.strip(a, b, rgb=(62, 84, 44), tag=Tag.VEGETATION, material=GRASS)

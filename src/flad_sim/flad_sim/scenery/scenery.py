@@ -20,8 +20,8 @@ class Scenery:
     """A town at rest.
 
     ``signals`` names the lights in the order of their lamps: those of ``signals[i]`` have the
-    numbers ``3 i`` (red), ``3 i + 1`` (yellow) and ``3 i + 2`` (green), in the mesh's ``aux`` and in
-    the last column of ``signal_lamps``. A light that has two heads shows each lamp twice.
+    numbers ``3 i`` (red), ``3 i + 1`` (yellow) and ``3 i + 2`` (green), in the mesh's ``aux`` and
+    in the last column of ``signal_lamps``. A light that has two heads shows each lamp twice.
     """
 
     mesh: Mesh

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Low-poly cars, vans, trucks and buses that fill their bounding box: body, glass, wheels, lamps."""
+"""Low-poly cars, vans, trucks and buses that fill their box: body, glass, wheels, lamps."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class _Vehicle:
         return _HATCH if self._length < 4.35 else _SEDAN
 
     def _x(self, share: float) -> float:
-        """Where the body is at a share of its length; lamps stand out of it by a few millimetres."""
+        """Where the body is at a share of its length; lamps stand out of it a little."""
         return self._front - _LENS_M - share * (self._length - 2.0 * _LENS_M)
 
     def _shell(
@@ -211,7 +211,8 @@ class _Vehicle:
             tag=tag, material=BODY if self._is("firetruck") else PLAIN,
         )  # fmt: skip
         b.box(
-            (self._x(0.5), 0.0, 0.2 * h), (0.5 * (self._x(0.0) - back) - 0.002, 0.42 * half, 0.05 * h),
+            (self._x(0.5), 0.0, 0.2 * h),
+            (0.5 * (self._x(0.0) - back) - 0.002, 0.42 * half, 0.05 * h),
             rgb=_BLACK, tag=tag,
         )  # fmt: skip
         z0, z1, w = 0.50 * cab_h, 0.90 * cab_h, 0.86 * half

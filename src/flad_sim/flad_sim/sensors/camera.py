@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +72,7 @@ def encode_instances(tag: NDArray[np.uint8], actor: NDArray[np.int32]) -> NDArra
     return _bgra(red=tag, green=actor & 255, blue=(actor >> 8) & 255)
 
 
-def _bgra(*, red: object, green: object, blue: object) -> NDArray[np.uint8]:
-    shape = np.broadcast_shapes(np.shape(red), np.shape(green), np.shape(blue))  # type: ignore[arg-type]
-    image = np.empty((*shape, 4), dtype=np.uint8)
+def _bgra(*, red: Any, green: Any, blue: Any) -> NDArray[np.uint8]:
+    image = np.empty((*np.shape(red), 4), dtype=np.uint8)
     image[..., 0], image[..., 1], image[..., 2], image[..., 3] = blue, green, red, 255
     return image

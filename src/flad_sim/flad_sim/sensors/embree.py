@@ -10,7 +10,6 @@ here, and an instance moves for a microsecond. The traversal itself is called fr
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,12 +85,8 @@ def _load() -> Any:
 _rtc = _load()
 _packet_call = types.void(types.intp, types.intp, types.intp, types.intp)
 # In a kernel: intersect16(valid, scene, packet, arguments), all addresses.
-intersect16: Callable[[int, int, int, int], None] = types.ExternalFunction(
-    "rtcIntersect16", _packet_call
-)
-occluded16: Callable[[int, int, int, int], None] = types.ExternalFunction(
-    "rtcOccluded16", _packet_call
-)
+intersect16: Any = types.ExternalFunction("rtcIntersect16", _packet_call)
+occluded16: Any = types.ExternalFunction("rtcOccluded16", _packet_call)
 
 
 class Packet(NamedTuple):

@@ -95,7 +95,7 @@ def spread_glows(
     image: np.ndarray,
     packet: Packet,
 ) -> None:
-    """Add ``lamps`` ``[N, COLUMNS]`` to ``image`` ``[H, W, 4]`` where nothing stands before them."""
+    """Add ``lamps`` ``[N, COLUMNS]`` to ``image`` ``[H, W, 4]`` where nothing hides them."""
     view, packet = view_pointers(view), packet_pointers(packet)
     pixels, rows, axes, eye = pointer(image), pointer(lamps), view.axes, view.origin
     for first in range(0, len(lamps), 16):

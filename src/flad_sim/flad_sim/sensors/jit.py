@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one way kernels are compiled here: without the GIL, cached on disk, safe against stale caches.
+"""The one way kernels are compiled: without the GIL, cached on disk, safe from stale caches.
 
 Numba's cache notices a change of the file that a function stands in, but not of the functions and
 constants that it was compiled with. So the digest of every file that kernels are made of goes into
@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit, types
@@ -29,23 +29,24 @@ def kernel(function: F) -> F:
     code = function.__code__
     literals = (np.float32(c) if isinstance(c, float) else c for c in code.co_consts)
     function.__code__ = code.replace(co_consts=tuple(literals))
-    compiled: F = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")(function)
-    return compiled
+    compiled: Any = njit(nogil=True, cache=True, fastmath=True, error_model="numpy")(function)
+    return cast(F, compiled)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def pointer(typing_context: Any, array: Any) -> Any:
-    """In a kernel: the address of a contiguous array's data, to be indexed flat.
-
-    Numba counts references to arrays: passing one on, alone or in a tuple, costs two calls, and a
-    kernel that does this per pixel spends more than half its time there. Pointers cost nothing. The
-    caller keeps the array alive as long as the kernel runs.
-    """
+def _pointer(typing_context: Any, array: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return context.make_array(signature.args[0])(context, builder, value=arguments[0]).data
 
-    return types.CPointer(array.dtype)(array), codegen
+    address: Any = types.CPointer
+    return address(array.dtype)(array), codegen
+
+
+# In a kernel, pointer(array) is the address of a contiguous array's data, to be indexed flat. Numba
+# counts references to arrays: passing one on, alone or in a tuple, costs two calls, and a kernel
+# that does this per pixel spends more than half its time there. Pointers cost nothing. The caller
+# keeps the array alive as long as the kernel runs.
+pointer: Any = intrinsic(_pointer)
 
 
 def _source_digest() -> str:

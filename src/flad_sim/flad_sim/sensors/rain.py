@@ -32,7 +32,9 @@ def add_rain(
 
 
 @kernel
-def draw_streaks(image: np.ndarray, streaks: np.ndarray, slant: float, brightness: float) -> None:
+def draw_streaks(
+    image: np.ndarray, streaks: np.ndarray, slant: np.float32, brightness: np.float32
+) -> None:
     """Blend streaks ``[N, 4]`` (x, y, length, opacity) into ``image``."""
     height, width = image.shape[0], image.shape[1]
     pixels, rows = pointer(image), pointer(streaks)

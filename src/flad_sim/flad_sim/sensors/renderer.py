@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,8 +25,10 @@ from flad_sim.sensors.stage import Stage
 from flad_sim.sensors.surroundings import SurroundingsMaker
 from flad_sim.sensors.sweep import sweep_channels
 from flad_sim.sensors.tracing import measure_rows, render_rows
-from flad_sim.types import SensorRequest, Tag, Vec3, VisibleWorld
+from flad_sim.types import SensorRequest, Tag, Transform, Vec3, VisibleWorld, Weather
 
+_LOG = logging.getLogger(__name__)
+_SLOW_START_S = 3.0
 _MEASURING = {
     "sensor.camera.depth",
     "sensor.camera.semantic_segmentation",
@@ -55,6 +59,7 @@ class Renderer:
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="renderer")
         self._memory = local()
         self._heads_deg: dict[int, float] = {}
+        self._warm_up()
 
     def render(self, world: VisibleWorld, requests: Sequence[SensorRequest]) -> dict[int, bytes]:
         """Payloads by sensor id, without the 48-byte header.
@@ -104,6 +109,18 @@ class Renderer:
         """Stop the threads, release the scenes."""
         self._pool.shutdown()
         self._stage.close()
+
+    def _warm_up(self) -> None:
+        """Compile the kernels, or load them from the cache, before the first frame needs them."""
+        weather = Weather(precipitation=100.0)
+        world = VisibleWorld(frame=0, elapsed_s=0.0, delta_s=0.05, weather=weather)
+        small = {"image_size_x": "32", "image_size_y": "32", "channels": "1"}
+        began = time.monotonic()
+        for name in sorted(SERVED):
+            self.render(world, [SensorRequest(0, name, small, Transform(z=50.0))])
+        self.forget(0)
+        if (seconds := time.monotonic() - began) > _SLOW_START_S:
+            _LOG.info("kernels compiled in %.0f s; the next start finds them in the cache", seconds)
 
     def _start(
         self, world: VisibleWorld, around: Surroundings, request: SensorRequest

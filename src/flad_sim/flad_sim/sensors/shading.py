@@ -29,7 +29,7 @@ Rgb = tuple[float, float, float]
 
 
 @kernel
-def lattice(x: int, y: int) -> float:
+def lattice(x: int, y: int) -> Any:
     """A fixed pseudo-random number in [0, 1) for a pair of integers."""
     h = np.uint32(x) * np.uint32(0x27D4EB2D) + np.uint32(y) * np.uint32(0x85EBCA6B)
     h = np.uint32(h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
@@ -38,7 +38,7 @@ def lattice(x: int, y: int) -> float:
 
 
 @kernel
-def value_noise(x: float, y: float) -> float:
+def value_noise(x: float, y: float) -> Any:
     """Smooth noise in [0, 1) with features of size 1."""
     fx, fy = np.floor(x), np.floor(y)
     i, j = int(fx), int(fy)
@@ -109,12 +109,12 @@ def sky(light: Any, dx: float, dy: float, dz: float, detail: bool) -> Rgb:
 
 
 @kernel
-def _high(texel: int) -> float:
+def _high(texel: int) -> Any:
     return np.float32(texel >> 4) * 0.06666667
 
 
 @kernel
-def _low(texel: int) -> float:
+def _low(texel: int) -> Any:
     return np.float32(texel & 15) * 0.06666667
 
 
@@ -270,7 +270,7 @@ def display(around: Surroundings, channel: float) -> int:
     """The 8-bit value of linear light: exposure, a filmic curve, gamma."""
     c = max(channel * around.light[f.EXPOSURE], 0.0)
     y = c * (2.51 * c + 0.03) / (c * (2.43 * c + 0.59) + 0.14)
-    return around.tone[int(min(y, 1.0) * 4095.0)]
+    return int(around.tone[int(min(y, 1.0) * 4095.0)])
 
 
 @kernel

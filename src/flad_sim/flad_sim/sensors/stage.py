@@ -52,7 +52,8 @@ class Stage:
     @property
     def handle(self) -> int:
         """Address of the scene, for kernels."""
-        return self._world.handle
+        address: int = self._world.handle
+        return address
 
     def place(self, actors: Sequence[VisibleActor], time_s: float) -> None:
         """Make the scene show exactly ``actors``."""

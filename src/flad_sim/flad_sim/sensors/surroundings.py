@@ -98,7 +98,7 @@ class SurroundingsMaker:
 def note_in_cells(
     grid: np.ndarray, origin: np.ndarray, x: float, y: float, reach_m: float, row: int
 ) -> None:
-    """Write ``row`` into every cell that the square around ``(x, y)`` touches, while it has room."""
+    """Write ``row`` into each cell that the square around ``(x, y)`` touches and that has room."""
     i0 = max(math.floor((x - reach_m - origin[0]) / f.LIGHT_CELL_M), 0)
     j0 = max(math.floor((y - reach_m - origin[1]) / f.LIGHT_CELL_M), 0)
     i1 = min(math.floor((x + reach_m - origin[0]) / f.LIGHT_CELL_M), grid.shape[0] - 1)

@@ -64,7 +64,7 @@ def shoot_tile(
 
 
 @kernel
-def face_viewer(rays: Any, ids: Any, movers: Movers, k: int) -> float:
+def face_viewer(rays: Any, ids: Any, movers: Movers, k: int) -> Any:
     """Turn lane ``k``'s normal into the world, toward the viewer; returns 1/|d|."""
     nx, ny, nz = rays[e.NG_X + k], rays[e.NG_Y + k], rays[e.NG_Z + k]
     slot = int(ids[e.INST_ID + k])
