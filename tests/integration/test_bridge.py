@@ -16,7 +16,9 @@ import carla
 import numpy as np
 import pytest
 import rclpy
+from ackermann_msgs.msg import AckermannDrive
 from carla_msgs.msg import (
+    CarlaControl,
     CarlaEgoVehicleControl,
     CarlaEgoVehicleInfo,
     CarlaEgoVehicleStatus,
@@ -400,6 +402,57 @@ def test_impossible_controls_are_refused_and_the_bridge_lives(loop):
 
     assert got == [(0.5, 0.0), (0.0, 1.0), (0.0, 1.0), (0.25, 0.0)]
     assert one.bridge.num_refused("vehicle_0") == 2
+
+
+def test_an_ackermann_command_drives_without_a_planner(loop):
+    one = loop(mode="realtime")
+    ego = one.session.spawn_ego("vehicle_0", one.session.map.get_spawn_points()[0], NO_SENSORS)
+    sender = Listener([])
+    command = sender.node.create_publisher(
+        AckermannDrive, "/carla/vehicle_0/ackermann_cmd", qos.CONTROL
+    )
+    try:
+        one.bridge.publish(one.session.tick())
+        sender.spin_until(command.get_subscription_count, "the bridge being discovered")
+        yaws, speeds = [], []
+        for step in range(120):
+            tick = one.session.tick()
+            one.bridge.publish(tick)
+            command.publish(AckermannDrive(speed=4.0, steering_angle=0.1))
+            if step == 0:
+                one.bridge.wait_until(
+                    lambda tick=tick: not one.bridge.newest_control(tick), "the command", 10.0
+                )
+            assert one.bridge.collect_and_apply(tick) == {}
+            state = tick.snapshot.find(ego.actor.id)
+            speeds.append(state.get_velocity().length())
+            yaws.append(state.get_transform().rotation.yaw)
+    finally:
+        sender.close()
+
+    assert speeds[-1] == pytest.approx(4.0, abs=0.5)
+    turned = math.remainder(yaws[-1] - yaws[20], 360.0)
+    assert turned < -10.0  # steering_angle is positive to the left, CARLA's yaw to the right
+
+
+def test_pause_and_step_once(loop):
+    one = loop(mode="realtime")
+    one.session.spawn_ego("vehicle_0", one.session.map.get_spawn_points()[0], NO_SENSORS)
+    sender = Listener([])
+    pause = sender.node.create_publisher(CarlaControl, "/carla/control", qos.CONTROL)
+    try:
+        one.bridge.publish(one.session.tick())
+        sender.spin_until(pause.get_subscription_count, "the bridge being discovered")
+        pause.publish(CarlaControl(command=CarlaControl.PAUSE))
+        one.bridge.wait_until(lambda: one.bridge.is_paused, "the pause", 10.0)
+        pause.publish(CarlaControl(command=CarlaControl.STEP_ONCE))
+        one.bridge.wait_while_paused()
+        assert one.bridge.is_paused
+        pause.publish(CarlaControl(command=CarlaControl.PLAY))
+        one.bridge.wait_while_paused()
+        assert not one.bridge.is_paused
+    finally:
+        sender.close()
 
 
 def test_a_new_vehicle_in_the_same_role_keeps_its_topics(loop):

@@ -102,6 +102,11 @@ class BridgeNode(Node):
                 self._session.apply_ackermann(role, ackermann_control(topics.ackermann))
         return controls
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether /carla/control holds the world."""
+        return self._world_topics.paused
+
     def wait_while_paused(self) -> None:
         """Handle what arrives until the world may step: /carla/control can hold it."""
         while not self._world_topics.take_step():

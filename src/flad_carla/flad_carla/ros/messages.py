@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import array
+from typing import Any
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 from numpy.typing import NDArray
@@ -55,14 +55,14 @@ def transform_msg(stamp_ns: int, parent: str, child: str, pose: frames.RosPose) 
     )
 
 
-def bytes_array(data: memoryview | NDArray[np.generic]) -> array.array[int]:
+def bytes_array(data: NDArray[Any]) -> array.array[int]:
     """Bytes as ``uint8[]`` takes them fast on Humble and Jazzy alike."""
     filled = array.array("B")
-    filled.frombytes(memoryview(data).cast("B"))
+    filled.frombytes(data.data.cast("B"))
     return filled
 
 
-def carla_pose(transform: object) -> frames.CarlaPose:
+def carla_pose(transform: Any) -> frames.CarlaPose:
     """A ``carla.Transform`` as plain numbers."""
     location, rotation = transform.location, transform.rotation
     return frames.CarlaPose(
@@ -75,6 +75,6 @@ def carla_pose(transform: object) -> frames.CarlaPose:
     )
 
 
-def carla_vec(vector: object) -> frames.Vec3:
+def carla_vec(vector: Any) -> frames.Vec3:
     """A ``carla.Vector3D`` or ``carla.Location`` as plain numbers."""
     return (vector.x, vector.y, vector.z)

@@ -168,12 +168,13 @@ class SceneTopics:
                 continue
             pose = frames.carla_pose_to_ros(messages.carla_pose(state.get_transform()))
             offset = frames.body_to_world(thing.center_m, pose.orientation)
-            place = tuple(a + b for a, b in zip(pose.position_m, offset, strict=True))
+            x, y, z = (a + b for a, b in zip(pose.position_m, offset, strict=True))
             marker = Marker(header=header, ns="actors", id=actor_id, type=Marker.CUBE)
             marker.color = _EGO_COLOR if actor_id in own else _OTHER_COLOR
-            marker.pose.position = messages.point_msg(place)
+            marker.pose.position = messages.point_msg((x, y, z))
             marker.pose.orientation = messages.quaternion_msg(pose.orientation)
-            marker.scale = messages.vector_msg(tuple(2.0 * half for half in thing.half_m))
+            length, width, height = (2.0 * half for half in thing.half_m)
+            marker.scale = messages.vector_msg((length, width, height))
             markers.append(marker)
         for actor_id in self._marked - things.keys():
             gone = Marker(header=header, ns="actors", id=actor_id)

@@ -227,8 +227,14 @@ def cloud_msg(points: NDArray[Any], header: Any) -> PointCloud2:
     kinds = {"f": PointField.FLOAT32, "u": PointField.UINT32}
     cloud = PointCloud2(header=header, height=1, width=len(points), is_dense=True)
     cloud.fields = [
-        PointField(name=name, offset=offset, datatype=kinds[dtype.kind], count=1)
-        for name, (dtype, offset) in points.dtype.fields.items()
+        PointField(
+            name=name,
+            offset=int(points.dtype.fields[name][1]),
+            datatype=kinds[points.dtype.fields[name][0].kind],
+            count=1,
+        )
+        for name in points.dtype.names or ()
+        if points.dtype.fields is not None
     ]
     cloud.point_step = points.dtype.itemsize
     cloud.row_step = points.nbytes
