@@ -13,7 +13,6 @@ from pathlib import Path
 from flad_carla.bag.recorder import BagRecorder
 from flad_carla.evaluation.checkpoint import CheckpointError
 from flad_carla.evaluation.harness import Evaluation, EvaluationConfig
-from flad_carla.evaluation.processes import ProcessError
 from flad_carla.evaluation.progress_bar import ProgressBar
 from flad_carla.evaluation.protocol import PROTOCOLS
 from flad_carla.evaluation.routes import RouteFileError
@@ -22,7 +21,7 @@ from flad_carla.evaluation.venue import VenueConfig
 from flad_carla.report.collect import RunCollector
 from flad_carla.report.page import write_report
 from flad_carla.run_log import Observer
-from flad_carla.session_errors import SessionError
+from flad_common.error_codes import FladError
 
 OK = 0
 SOME_NOT_RUN = 1  # a route could not be run: a missing town, a route without a way, a crash
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         result = evaluation.run()
     except (RouteFileError, CheckpointError, ValueError, TypeError, OSError) as error:
         return _fail(error, BAD_INPUT)
-    except (SessionError, ProcessError) as error:
+    except (FladError, TimeoutError) as error:
         return _fail(error, NO_SIMULATOR)
     except KeyboardInterrupt:
         hint = f"; go on with --resume --json {args.json}" if args.json else ""

@@ -21,7 +21,6 @@ from typing import Any, Literal, Protocol
 import carla
 
 from flad_carla.evaluation.checkpoint import Checkpoint
-from flad_carla.evaluation.processes import ProcessError
 from flad_carla.evaluation.protocol import PROTOCOLS
 from flad_carla.evaluation.route_run import COLLISION_ID, RouteRun, RunOutcome, RunSetup
 from flad_carla.evaluation.routes import RouteConfig, read_routes
@@ -44,7 +43,7 @@ from flad_carla.run_log import (
     RunInfo,
     RunResult,
 )
-from flad_carla.session_errors import SessionError
+from flad_common.error_codes import FladError
 
 _log = logging.getLogger(__name__)
 
@@ -161,7 +160,7 @@ class Evaluation:
 
         Raises:
             CheckpointError: if a file to be resumed belongs to another evaluation.
-            SessionError, ProcessError: if no simulator can be had at all.
+            FladError, TimeoutError: if no simulator can be had at all.
         """
         first = self.checkpoint.resume() if self._config.resume else 0
         self.checkpoint.write("Started")
@@ -189,7 +188,7 @@ class Evaluation:
             trace = planner.trace([carla.Location(*p) for p in job.route.positions])
         except RouteError as error:
             return self._failed(job, NOT_SET_UP, str(error), begun_s)
-        except (SessionError, ProcessError) as error:
+        except (FladError, TimeoutError) as error:
             venue.reset()
             if venue.is_hopeless:
                 raise

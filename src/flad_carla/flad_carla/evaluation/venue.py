@@ -12,15 +12,12 @@ from typing import Literal
 from flad_carla.bridge import BridgeConfig
 from flad_carla.evaluation.background import populate
 from flad_carla.evaluation.pilot import Pilot
-from flad_carla.evaluation.processes import (
-    Child,
-    ProcessError,
-    free_port,
-    start_planner,
-    start_simulator,
-)
+from flad_carla.evaluation.processes import start_planner, start_simulator
 from flad_carla.session import CarlaSession, SessionConfig
-from flad_carla.session_errors import SessionError, TownError
+from flad_carla.session_errors import TownError
+from flad_common.error_codes import FladError
+from flad_common.ports import free_ports
+from flad_common.supervision import Child, Supervisor
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +65,9 @@ class Venue:
         self._plans = plans
         self._folder = tempfile.TemporaryDirectory(prefix="flad_venue_")
         self._logs = config.logs or Path(self._folder.name)
+        # Simulator and planner apart: a new simulator must not end the planner.
+        self._simulators = Supervisor(self._logs)
+        self._planners = Supervisor(self._logs)
         self._simulator: Child | None = None
         self._planner: Child | None = None
         self._session: CarlaSession | None = None
@@ -84,13 +84,13 @@ class Venue:
         """A fresh episode of ``town``.
 
         Raises:
-            SessionError, ProcessError: if there is no simulator or it has no such town.
+            FladError, TimeoutError: if there is no simulator or it has no such town.
         """
         try:
             place = self._prepare(town, seed)
         except TownError:
             raise
-        except (SessionError, ProcessError):
+        except (FladError, TimeoutError):
             self._failures += 1
             raise
         self._failures = 0
@@ -123,28 +123,30 @@ class Venue:
                     part.close()
                 except RuntimeError as error:
                     _log.warning("closing the %s: %s", name.strip("_"), error)
-        if self._simulator is not None:
-            self._simulator.stop()
-            self._simulator = None
+        self._simulators.stop()
+        self._simulator = None
 
     def close(self) -> None:
         """End everything."""
         self.reset()
-        if self._planner is not None:
-            self._planner.stop()
-            self._planner = None
+        self._planners.stop()
         self._folder.cleanup()
 
     def _open(self, town: str, files: list[Path], seed: int) -> None:
         config = self._config
         host, port = config.host or "127.0.0.1", config.port
         if config.host is None:
-            port = port or free_port()
+            port = port or free_ports(3).start
             name = str(files[0]) if files else town
             net = files[1] if len(files) > 1 else None
-            log = self._logs / "flad_sim.log"
             self._simulator = start_simulator(
-                name, net, port, seed, config.traffic, config.walkers, log
+                self._simulators,
+                town=name,
+                net=net,
+                port=port,
+                seed=seed,
+                vehicles=config.traffic,
+                walkers=config.walkers,
             )
         self._session = CarlaSession(
             SessionConfig(host=host, port=port or 2000, fixed_delta_s=config.step_s, seed=seed)
@@ -154,15 +156,16 @@ class Venue:
         from flad_carla.evaluation.pilot_node import RosPilot  # ROS only where it is needed
 
         config = self._config
-        if self._planner is None or not self._planner.is_alive:
+        if self._planner is None or not self._planner.is_running:
+            self._planners.stop()
             self._planner = start_planner(
-                _ROLE, config.mode, config.domain_id, self._logs / "planner.log"
+                self._planners, role=_ROLE, mode=config.mode, domain_id=config.domain_id
             )
         bridge = BridgeConfig(mode=config.mode)
         return RosPilot(session, bridge, config.domain_id, plans=self._plans)
 
     def _is_alive(self) -> bool:
-        return self._simulator is None or self._simulator.is_alive
+        return self._simulator is None or self._simulator.is_running
 
     def _town_files(self, town: str) -> list[Path]:
         """The town's OpenDRIVE file and SUMO network in ``town_dir``, where they are."""

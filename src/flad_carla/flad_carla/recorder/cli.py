@@ -13,7 +13,6 @@ from pathlib import Path
 
 from flad_carla.evaluation.cli import find_rig
 from flad_carla.evaluation.harness import Evaluation, EvaluationConfig
-from flad_carla.evaluation.processes import ProcessError
 from flad_carla.evaluation.progress_bar import ProgressBar
 from flad_carla.evaluation.venue import VenueConfig
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
@@ -30,7 +29,7 @@ from flad_carla.recorder.session import (
     write_routes,
 )
 from flad_carla.rig import load_rig
-from flad_carla.session_errors import SessionError
+from flad_common.error_codes import FladError
 
 OK = 0
 INCOMPLETE = 1  # a run crashed or the disk ran full; the same command goes on
@@ -109,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         status = _record(args)
     except (ValueError, TypeError, OSError) as error:
         return _fail(error, BAD_INPUT)
-    except (SessionError, ProcessError) as error:
+    except (FladError, TimeoutError) as error:
         return _fail(error, NO_SIMULATOR)
     except RecordingStoppedError as error:
         return _fail(error, INCOMPLETE)
