@@ -11,7 +11,7 @@ import pytest
 
 from flad_carla.evaluation.routes import read_routes
 from flad_carla.recorder import cli
-from flad_carla.recorder.fields import gps_plane, world_to_gps_plane
+from flad_carla.recorder.fields import GpsPlane, world_to_gps_plane
 from flad_carla.recorder.layout import length_class, run_folder_name, town_number
 from flad_carla.recorder.session import (
     choose_weather,
@@ -101,17 +101,19 @@ def test_names_are_lmdrives():
     assert all(0 < number < 100 for number in numbers.values())
 
 
-@pytest.mark.parametrize("origin", [(0.0, 0.0), (49.0, 8.0)])
-def test_gps_plane_and_world_agree(origin):
-    """A GNSS as CARLA makes it: Mercator around the map's origin."""
+@pytest.mark.parametrize("north", [1.0, -1.0])
+@pytest.mark.parametrize("origin", [(0.0, 0.0), (49.0, 8.0), (-33.0, 151.0)])
+def test_gps_plane_and_world_agree(origin, north):
+    """A GNSS as CARLA makes it, Mercator around the map's origin; north is -y or, in 0.9.16, +y."""
     radius = 6378137.0
     scale = np.cos(np.radians(origin[0]))
     mx0 = scale * np.radians(origin[1]) * radius
     my0 = scale * radius * np.log(np.tan(np.radians(90 + origin[0]) / 2))
-    for x, y in [(0.0, 0.0), (300.0, -120.0), (-50.0, 400.0)]:
+    plane = GpsPlane(origin)
+    for x, y in [(0.0, 0.0), (300.0, -120.0), (10.0, -0.5), (-50.0, 400.0)]:
         longitude = np.degrees((mx0 + x) / (radius * scale))
-        latitude = np.degrees(2 * np.arctan(np.exp((my0 - y) / (radius * scale)))) - 90
-        measured = gps_plane(latitude, longitude, origin)
+        latitude = np.degrees(2 * np.arctan(np.exp((my0 - north * y) / (radius * scale)))) - 90
+        measured = plane.position(latitude, longitude, y)
         assert measured == pytest.approx(world_to_gps_plane(x, y), abs=0.05)
         assert measured == pytest.approx((-y, x), abs=0.05)
 

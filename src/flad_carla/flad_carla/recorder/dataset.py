@@ -150,6 +150,7 @@ class _Run:
         self.folder = folder
         self.num_frames = 0
         self._info, self._config, self._views = info, config, views
+        self._gps = fields.GpsPlane(info.geo_origin)
         self._stops = fields.StopSignWatch()
         self._label = ExpertLabel(expert_drives=info.driver == "expert")
         self._measurements: list[dict[str, Any]] = []
@@ -207,12 +208,9 @@ class _Run:
                 f"frame {entry.frame} has no {', '.join(missing)}: the rig needs them in every "
                 "frame that has pictures"
             )
-        reading = fields.Reading(
-            latitude=data[GNSS].latitude,
-            longitude=data[GNSS].longitude,
-            compass=data[IMU].compass,
-        )
-        measured = fields.measurement(self._info, entry, expert, label, reading)
+        gnss, here = data[GNSS], entry.ego.pose
+        gps = self._gps.position(gnss.latitude, gnss.longitude, here.y)
+        measured = fields.measurement(self._info, entry, expert, label, gps, data[IMU].compass)
         actors = fields.actors_data(entry)
         stop_sign = owes_stop or bool(expert.stop_signs)
         extra = fields.extension(entry, expert, label, self._info.driver)

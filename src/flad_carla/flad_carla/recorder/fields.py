@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from flad_carla.run_log import (
 )
 
 NUM_FUTURE = 50
+_CLEARLY_OFF_AXIS_M = 3.0  # beyond the GNSS's noise
 _ACTOR_RANGE_M = 50.0
 _LIGHT_RANGE_M = 70.0
 _STOP_SIGN_LOOKAHEAD = 20  # route points, 1 m apart
@@ -40,22 +40,27 @@ _PER_DEGREE = (111324.60662786, 111319.490945)
 _CARLA_PER_DEGREE = math.pi * 6378137.0 / 180.0  # what CARLA's GNSS sensor divides by
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
-    """What the vehicle's own sensors said."""
+class GpsPlane:
+    """Turns GNSS readings into LMDrive's GPS plane, x north.
 
-    latitude: float
-    longitude: float
-    compass: float  # radians
+    CARLA 0.9.10 and LMDrive have north at the world's -y; the client of 0.9.16 has it at +y, and
+    servers need not agree with it. So the first reading away from the map's x axis decides.
+    """
 
+    def __init__(self, origin: Point) -> None:
+        self._origin = origin  # latitude, longitude of the map's origin, degrees
+        self._sign = 1.0
+        self._is_decided = False
 
-def gps_plane(latitude: float, longitude: float, origin: Point) -> Point:
-    """``(gps_x, gps_y)`` in metres from the map's origin, given in degrees."""
-    shrink = math.cos(math.radians(origin[0]))
-    return (
-        (latitude - origin[0]) * _PER_DEGREE[0],
-        (longitude - origin[1]) * shrink * _PER_DEGREE[1],
-    )
+    def position(self, latitude: float, longitude: float, world_y: float) -> Point:
+        """``(gps_x, gps_y)`` in metres from the map's origin."""
+        shrink = math.cos(math.radians(self._origin[0]))
+        north_m = (latitude - self._origin[0]) * _PER_DEGREE[0]
+        east_m = (longitude - self._origin[1]) * shrink * _PER_DEGREE[1]
+        if not self._is_decided:
+            self._sign = 1.0 if north_m * world_y <= 0.0 else -1.0
+            self._is_decided = abs(world_y) > _CLEARLY_OFF_AXIS_M
+        return (self._sign * north_m, east_m)
 
 
 def world_to_gps_plane(x: float, y: float) -> Point:
@@ -67,19 +72,23 @@ def world_to_gps_plane(x: float, y: float) -> Point:
 
 
 def measurement(
-    info: RunInfo, entry: TickEntry, expert: ExpertView, label: ControlView, reading: Reading
+    info: RunInfo,
+    entry: TickEntry,
+    expert: ExpertView,
+    label: ControlView,
+    gps: Point,
+    compass_rad: float,
 ) -> dict[str, Any]:
     """``measurements/%04d.json``: every field that LMDrive writes, in its order."""
-    gps_x, gps_y = gps_plane(reading.latitude, reading.longitude, info.geo_origin)
     here = (entry.ego.pose.x, entry.ego.pose.y)
     near = world_to_gps_plane(*(expert.near_node or here))
     far = world_to_gps_plane(*(expert.far_node or here))
     return {
-        "gps_x": gps_x,
-        "gps_y": gps_y,
+        "gps_x": gps[0],
+        "gps_y": gps[1],
         "x": here[0],
         "y": here[1],
-        "theta": 0.0 if math.isnan(reading.compass) else reading.compass,
+        "theta": 0.0 if math.isnan(compass_rad) else compass_rad,
         "speed": forward_speed_mps(entry.ego),
         "target_speed": expert.target_speed_mps,
         "x_command": far[0],
