@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from flad_sim.protocol.snapshot import (
     ACTIVE,
-    LIGHT_ROW,
+    LIGHT_HEAD,
+    LIGHT_TAIL,
     PLAIN_ROW,
     SIGN_ROW,
     VEHICLE_ROW,
@@ -50,10 +51,15 @@ class Actor:
     pose: Pose = _AT_REST
     parent_id: int = 0
     mount: Transform | None = None  # relative to the parent
+    _packed_pose: Pose | None = None  # what ``_packed`` was made from
+    _packed: bytes = b""
 
     def row(self) -> bytes:
         """The actor's 119 bytes of the snapshot."""
-        return PLAIN_ROW.pack(self.actor_id, ACTIVE, *_motion(self.pose))
+        if self._packed_pose is not self.pose:  # most of a town never moves
+            self._packed = PLAIN_ROW.pack(self.actor_id, ACTIVE, *_motion(self.pose))
+            self._packed_pose = self.pose
+        return self._packed
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -195,12 +201,13 @@ class TrafficLight(Actor):
 
     def row(self) -> bytes:
         """The actor's 119 bytes of the snapshot."""
+        if self._packed_pose is not self.pose:
+            head = LIGHT_HEAD.pack(
+                self.actor_id, ACTIVE, *_motion(self.pose), _sign_id(self.signal)
+            )
+            self._packed, self._packed_pose = head, self.pose
         s = self.status
-        return LIGHT_ROW.pack(
-            self.actor_id,
-            ACTIVE,
-            *_motion(self.pose),
-            _sign_id(self.signal),
+        return self._packed + LIGHT_TAIL.pack(
             s.green_time,
             s.yellow_time,
             s.red_time,
@@ -219,7 +226,12 @@ class TrafficSign(Actor):
 
     def row(self) -> bytes:
         """The actor's 119 bytes of the snapshot."""
-        return SIGN_ROW.pack(self.actor_id, ACTIVE, *_motion(self.pose), _sign_id(self.signal))
+        if self._packed_pose is not self.pose:
+            self._packed = SIGN_ROW.pack(
+                self.actor_id, ACTIVE, *_motion(self.pose), _sign_id(self.signal)
+            )
+            self._packed_pose = self.pose
+        return self._packed
 
 
 def _motion(pose: Pose) -> tuple[float, ...]:

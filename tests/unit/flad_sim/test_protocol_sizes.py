@@ -26,9 +26,17 @@ def test_the_episode_state_is_read_back_by_its_documented_layout() -> None:
     assert struct.unpack("<QdfiiiI", state) == (5, 1.5, 0.25, 0, 0, 0, 2)
 
 
-@pytest.mark.parametrize("kind", ["PLAIN", "VEHICLE", "LIGHT", "SIGN", "WALKER"])
+@pytest.mark.parametrize("kind", ["PLAIN", "VEHICLE", "SIGN", "WALKER"])
 def test_every_kind_of_actor_has_a_row_of_119_bytes(kind: str) -> None:
     assert getattr(snapshot, f"{kind}_ROW").size == 119
+
+
+def test_a_light_s_two_parts_are_a_row_and_its_state_is_the_last_byte() -> None:
+    head = snapshot.LIGHT_HEAD.pack(4, 1, *[0.0] * 15, b"1043")
+    row = head + snapshot.LIGHT_TAIL.pack(10.0, 3.0, 20.0, 1.5, 2, 1, 2)
+    assert len(row) == 119
+    assert row[65:69] == b"1043"
+    assert struct.unpack_from("<ffffIBB", row, 97) == (10.0, 3.0, 20.0, 1.5, 2, 1, 2)
 
 
 def test_the_vehicle_row_has_its_fields_where_the_client_reads_them() -> None:

@@ -23,14 +23,17 @@ PLAIN_ROW = struct.Struct(_ROW + "54x")
 # throttle, steer, brake, hand brake, reverse, manual gear, gear, speed limit km/h,
 # light state, has light, light id, failure
 VEHICLE_ROW = struct.Struct(_ROW + "fffBBBifBBIB24x")
-# sign id, green, yellow, red, elapsed, pole index, frozen, state
-LIGHT_ROW = struct.Struct(_ROW + "32sffffIBB")
+# A light in two parts, because only the second changes: sign id;
+# green, yellow, red, elapsed, pole index, frozen, state
+LIGHT_HEAD = struct.Struct(_ROW + "32s")
+LIGHT_TAIL = struct.Struct("<ffffIBB")
 SIGN_ROW = struct.Struct(_ROW + "32s22x")
 WALKER_ROW = struct.Struct(_ROW + "3ffB37x")  # direction, speed, jump
 
 assert _HEADER.size == HEADER_BYTES
 assert _STATE.size == STATE_BYTES
-for _row in (PLAIN_ROW, VEHICLE_ROW, LIGHT_ROW, SIGN_ROW, WALKER_ROW):
+assert LIGHT_HEAD.size + LIGHT_TAIL.size == ROW_BYTES
+for _row in (PLAIN_ROW, VEHICLE_ROW, SIGN_ROW, WALKER_ROW):
     assert _row.size == ROW_BYTES
 
 ACTIVE = 1
