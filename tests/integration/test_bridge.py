@@ -415,7 +415,7 @@ def test_an_ackermann_command_drives_without_a_planner(loop):
         one.bridge.publish(one.session.tick())
         sender.spin_until(command.get_subscription_count, "the bridge being discovered")
         yaws, speeds = [], []
-        for step in range(120):
+        for step in range(80):  # longer, and it would leave the road
             tick = one.session.tick()
             one.bridge.publish(tick)
             command.publish(AckermannDrive(speed=4.0, steering_angle=0.1))
@@ -432,7 +432,7 @@ def test_an_ackermann_command_drives_without_a_planner(loop):
 
     assert speeds[-1] == pytest.approx(4.0, abs=0.5)
     turned = math.remainder(yaws[-1] - yaws[20], 360.0)
-    assert turned < -10.0  # steering_angle is positive to the left, CARLA's yaw to the right
+    assert turned < -8.0  # steering_angle is positive to the left, CARLA's yaw to the right
 
 
 def test_pause_and_step_once(loop):

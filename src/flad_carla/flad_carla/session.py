@@ -259,6 +259,8 @@ class CarlaSession:
 
     def destroy_ego(self, role: str) -> None:
         """Remove a vehicle and its sensors, sensors first."""
+        if self.egos[role].autopilot:
+            self._leave_traffic_manager()
         ego = self.egos.pop(role)
         for sensor in reversed(ego.sensors.values()):
             _quietly(f"removing a sensor of {role}", partial(_remove_sensor, sensor))
@@ -276,10 +278,8 @@ class CarlaSession:
         self._closed = True
         if self._is_answered(1.0):
             self._client.set_timeout(min(10.0, self.config.timeout_s))
+            self._leave_traffic_manager()
             self.destroy_egos()
-            if self._traffic_manager is not None:
-                manager = self._traffic_manager
-                _quietly("TrafficManager", lambda: manager.set_synchronous_mode(False))
             world, settings = self._world, self._original_settings
             _quietly("restoring the settings", lambda: world.apply_settings(settings))
         else:  # a dead simulator must not cost a timeout for every actor
@@ -292,6 +292,18 @@ class CarlaSession:
         self._traffic_manager = self._map = self._world = self._client = None
         gc.collect()
         time.sleep(0.2)
+
+    def _leave_traffic_manager(self) -> None:
+        """End it before its vehicles go: it aborts the process over one that is destroyed."""
+        if self._traffic_manager is None:
+            return
+        manager, world = self._traffic_manager, self._world
+        for role, ego in self.egos.items():
+            if ego.autopilot:
+                _quietly("autopilot", partial(self.set_autopilot, role, False))
+        _quietly("a last step", lambda: world.tick(10.0))
+        _quietly("TrafficManager", manager.shut_down)
+        self._traffic_manager = None
 
     def _is_answered(self, timeout_s: float) -> bool:
         try:
@@ -414,5 +426,5 @@ def _quietly(what: str, action: Callable[[], object]) -> None:
     """Clean up as far as it goes: the simulator may be gone already."""
     try:
         action()
-    except RuntimeError as error:
+    except (RuntimeError, SessionError) as error:
         _log.warning("%s: %s", what, error)
