@@ -7,6 +7,7 @@ the road marking allows it, into the neighbour. It needs a map and nothing else,
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ FloatArray = NDArray[np.float64]
 _SAMPLE_M = 1.0
 _LANE_CHANGE_M = 25.0  # length of the sideways blend where the lane is long enough
 _LANE_CHANGE_COST_M = 30.0  # a change must save at least this much driving
+_LEAST_CHANGE_M = 12.0  # a lane change needs this much road
+_HERE, _GOAL = "here", "goal"  # nodes that are no lanes
 _TURN_DEG = 35.0  # CARLA's own planner tells a turn from "straight" here
 _MAX_SNAP_M = 12.0  # published route files hold points a few metres beside their lane
 
@@ -103,7 +106,7 @@ class RoutePlanner:
             raise RouteError(f"a route needs at least 2 points, got {len(locations)}")
         places = [self._locate(i, location) for i, location in enumerate(locations)]
         path: list[_Piece] = []
-        for i, (start, end) in enumerate(zip(places, places[1:], strict=False)):
+        for i, (start, end) in enumerate(itertools.pairwise(places)):
             path += self._leg(i, start, end)
         return _resample(_merge(path))
 
@@ -123,9 +126,6 @@ class RoutePlanner:
 
     def _leg(self, index: int, start: _Place, end: _Place) -> list[_Piece]:
         """The pieces of lanes from ``start`` to ``end``."""
-        if start.lane == end.lane and end.distance >= start.distance - 0.5:
-            lane = self._lanes[start.lane]
-            return [_cut(lane, start.distance, end.distance, RoadOption.LANE_FOLLOW)]
         keys = self._search(index, start, end)
         pieces: list[_Piece] = []
         at = start.distance
@@ -147,32 +147,46 @@ class RoutePlanner:
         return pieces
 
     def _search(self, index: int, start: _Place, end: _Place) -> list[LaneKey]:
+        """The lanes to drive along, from the start's to the end's.
+
+        The lanes that can be had by changing lanes from the start on are nodes of their own
+        (``_HERE``): an end behind the start is not on them, though it is on the same lane.
+        """
+        graph = self._graph.copy()
+        changes = {start.lane: 0}
+        queue = [start.lane]
+        for key in queue:  # grows while it is walked
+            lane = self._lanes[key]
+            at = start.distance * lane.length / self._lanes[start.lane].length
+            for following, edge in self._graph.adj[key].items():
+                if edge["change"] is None:
+                    graph.add_edge((_HERE, key), following, length=max(lane.length - at, 0.0))
+                elif following not in changes:
+                    changes[following] = changes[key] + 1
+                    queue.append(following)
+                if edge["change"] is not None:
+                    graph.add_edge((_HERE, key), (_HERE, following), length=edge["length"])
+            ahead = end.distance - at
+            if key == end.lane and ahead > max(-0.5, _LEAST_CHANGE_M * changes[key]):
+                graph.add_edge((_HERE, key), _GOAL, length=max(ahead, 0.0))
+        graph.add_edge(end.lane, _GOAL, length=end.distance)
         goal = self._lanes[end.lane].points[0]
 
-        def straight_line(key: Any, _: Any) -> float:
-            here = self._lanes[key].points[-1]
-            return max(0.0, math.hypot(here[0] - goal[0], here[1] - goal[1]) - 1.0)
+        def straight_line(node: Any, _: Any) -> float:
+            if node == _GOAL:
+                return 0.0
+            lane = self._lanes[node[1] if node[0] == _HERE else node]
+            here = lane.points[-1]
+            return max(0.0, math.hypot(here[0] - goal[0], here[1] - goal[1]) - lane.length)
 
-        graph = self._graph
-        if start.lane == end.lane:  # the goal lies behind: around the block
-            tails = []
-            for successor in graph.successors(start.lane):
-                try:
-                    keys = nx.astar_path(graph, successor, end.lane, straight_line, "length")
-                except nx.NetworkXNoPath:
-                    continue
-                tails.append((nx.path_weight(graph, [start.lane, *keys], "length"), keys))
-            if tails:
-                return [start.lane, *min(tails)[1]]
-        else:
-            try:
-                return list(nx.astar_path(graph, start.lane, end.lane, straight_line, "length"))
-            except nx.NetworkXNoPath:
-                pass
-        raise RouteError(
-            f"no lane leads from route point {index} (lane {start.lane}) to point {index + 1} "
-            f"(lane {end.lane}) of {self._map.name}"
-        )
+        try:
+            nodes = nx.astar_path(graph, (_HERE, start.lane), _GOAL, straight_line, "length")
+        except nx.NetworkXNoPath:
+            raise RouteError(
+                f"no lane leads from route point {index} (lane {start.lane}) to point {index + 1} "
+                f"(lane {end.lane}) of {self._map.name}"
+            ) from None
+        return [node[1] if node[0] == _HERE else node for node in nodes[:-1]]
 
     def _option(self, lane: _Lane) -> RoadOption:
         if lane.junction < 0:
