@@ -185,14 +185,18 @@ def _drive(
     )
     bar = ProgressBar(sys.stderr)
     try:
-        Evaluation(
+        evaluation = Evaluation(
             evaluation_config,
             observers=[recorder, StopWhenFull(recorder)],
             control_filter=KickFilter() if args.kicks == "on" else None,
             progress=bar,
-        ).run()
+        )
+        evaluation.run()
     finally:
         bar.close()
+    for record in evaluation.checkpoint.records:
+        if "detail" in record["meta"]:
+            print(f"{record['route_id']}: {record['meta']['detail']}", file=sys.stderr)
 
 
 def _print_summary(root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from flad_carla.run_log import (
 _log = logging.getLogger(__name__)
 
 _LIGHT_RANGE_M = 40.0
+_DISTANCE = re.compile(r" (in|at) -?[\d.]+ ?m\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,8 @@ class _Run:
         self._infractions += entry.infractions
         for light in entry.lights:
             self._add_light(t, light)
-        expert = entry.expert.reason if entry.expert else ""
+        # Distances change in every tick; what it is that is near does not.
+        expert = _DISTANCE.sub("", entry.expert.reason) if entry.expert else ""
         for name, text in zip(
             TEXT_TRACKS, (entry.instruction, entry.planner_state, expert), strict=True
         ):

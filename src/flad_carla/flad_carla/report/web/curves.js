@@ -81,7 +81,7 @@ function panel(svg, x, width, y0, h, name, unit, low, high, ticks) {
 }
 
 function legend(svg, width, y0, entries) {
-  let right = width - CURVES.right;
+  let right = width - CURVES.right - 22;  // the number of an infraction at the very end stays clear
   for (const [word, color] of entries.slice().reverse()) {
     svg.append(element("text", { x: right, y: y0 - 4, "text-anchor": "end" }, word));
     right -= word.length * 6 + 8;

@@ -45,7 +45,8 @@ function drawMap(run, seek) {
     mark(svg, route[0], "A", unit, "var(--good)", "Start");
     mark(svg, route[route.length - 1], "B", unit, "var(--ink)", "Goal");
   }
-  for (const event of spread(run.infractions.filter((e) => e.placed), 16 * unit)) {
+  const ends = route.length ? [route[0], route[route.length - 1]] : [];
+  for (const event of spread(run.infractions.filter((e) => e.placed), 16 * unit, ends)) {
     if (event.moved) svg.append(element("line", { x1: event.x, y1: event.y, x2: event.at[0], y2: event.at[1], stroke: "var(--bad)", "stroke-width": 1.5 * unit }));
     const node = mark(svg, event.at, event.no, unit, "var(--bad)", `${event.label}, ${clockText(event.t)}`);
     node.style.cursor = "pointer";
@@ -81,8 +82,8 @@ function mark(svg, [x, y], text, unit, color, title) {
 }
 
 // Numbers that would lie on each other are moved apart, around their place.
-function spread(events, gap) {
-  const taken = [];
+function spread(events, gap, others) {
+  const taken = [...others];
   return events.map((event) => {
     let at = [event.x, event.y], moved = false;
     for (let turn = 0; turn < 40 && taken.some(([x, y]) => Math.hypot(x - at[0], y - at[1]) < gap * 1.25); turn++) {
