@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from threading import local
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flad_sim.protocol.payloads import pack_image
 from flad_sim.scenery.scenery import Scenery
 from flad_sim.sensors.camera import CameraConfig, encode_depth, encode_instances, encode_tags
 from flad_sim.sensors.embree import PacketMemory
-from flad_sim.sensors.frame import FOG_DENSITY, Surroundings
+from flad_sim.sensors.frame import FOG_DENSITY, Surroundings, View
 from flad_sim.sensors.glow import GlowMaker, spread_glows
 from flad_sim.sensors.lidar import LidarConfig, Sweep, pack_labels, pack_returns, turn_deg
 from flad_sim.sensors.rain import add_rain
@@ -45,6 +46,13 @@ class RendererConfig:
     seed: int = 0
     num_threads: int = 0  # 0: as many as the process may use, at most 8
     pixels_per_task: int = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    depth_m: NDArray[np.float32]  # [H, W]
+    tag: NDArray[np.uint8]  # [H, W]
+    actor: NDArray[np.int32]  # [H, W]
 
 
 class Renderer:
@@ -104,6 +112,13 @@ class Renderer:
             hits.append(((x, y, z), Tag(int(sweep.tag[0, 0]))))
             gone += 1e-3
         return hits
+
+    def depths_m(self, view: View) -> NDArray[np.float32]:
+        """Depth ``[H, W]`` of a view at the last rendered world; inf where there is nothing."""
+        work, found = self._measure(view)
+        for part in work:
+            part.result()
+        return found.depth_m
 
     def close(self) -> None:
         """Stop the threads, release the scenes."""
@@ -176,29 +191,34 @@ class Renderer:
         self, request: SensorRequest
     ) -> tuple[list[Future[None]], Callable[[], bytes]]:
         camera = CameraConfig.from_attributes({**request.attributes, "supersampling": "1"})
-        view = camera.view(request.transform)
-        shape = (view.height, view.width)
-        depth_m = np.empty(shape, dtype=np.float32)
-        tag = np.empty(shape, dtype=np.uint8)
-        actor = np.empty(shape, dtype=np.int32)
-        stage = self._stage
-
-        def rows(first: int, last: int) -> None:
-            mem = self._packet_memory()
-            measure_rows(
-                stage.handle, view, stage.surfaces, stage.movers, first, last,
-                depth_m, tag, actor, mem.packet(),
-            )  # fmt: skip
+        work, found = self._measure(camera.view(request.transform))
 
         def finish() -> bytes:
             if request.blueprint.endswith("depth"):
-                return pack_image(encode_depth(depth_m), camera.fov_deg)
+                return pack_image(encode_depth(found.depth_m), camera.fov_deg)
             if request.blueprint.endswith("semantic_segmentation"):
-                return pack_image(encode_tags(tag), camera.fov_deg)
-            return pack_image(encode_instances(tag, actor), camera.fov_deg)
+                return pack_image(encode_tags(found.tag), camera.fov_deg)
+            return pack_image(encode_instances(found.tag, found.actor), camera.fov_deg)
 
-        work = [self._pool.submit(rows, a, b) for a, b in self._bands(*shape)]
         return work, finish
+
+    def _measure(self, view: View) -> tuple[list[Future[None]], _Measured]:
+        shape = (view.height, view.width)
+        found = _Measured(
+            np.empty(shape, dtype=np.float32),
+            np.empty(shape, dtype=np.uint8),
+            np.empty(shape, dtype=np.int32),
+        )
+        stage = self._stage
+
+        def rows(first: int, last: int) -> None:
+            packet = self._packet_memory().packet()
+            measure_rows(
+                stage.handle, view, stage.surfaces, stage.movers, first, last,
+                found.depth_m, found.tag, found.actor, packet,
+            )  # fmt: skip
+
+        return [self._pool.submit(rows, a, b) for a, b in self._bands(*shape)], found
 
     def _start_lidar(
         self, world: VisibleWorld, request: SensorRequest
