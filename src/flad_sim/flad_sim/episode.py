@@ -156,14 +156,16 @@ class Episode:
             actor.pose = actor.body.pose
 
     def _move_traffic(self, delta_s: float) -> None:
-        mirrored = [
-            MirroredVehicle(a.actor_id, a.blueprint.blueprint_id, a.pose, a.box.extent)
-            for a in self.actors
-            if isinstance(a, ClientVehicle)
-        ]
-        self.traffic.step(delta_s, mirrored, [])
+        self.traffic.step(delta_s, self._mirrored(ClientVehicle), self._mirrored(ClientWalker))
         self._meet_movers()
         self.read_lights()
+
+    def _mirrored(self, kind: type[Actor]) -> list[MirroredVehicle]:
+        return [
+            MirroredVehicle(a.actor_id, a.blueprint.blueprint_id, a.pose, a.box.extent)
+            for a in self.actors
+            if isinstance(a, kind)
+        ]
 
     def _meet_movers(self) -> None:
         """Who came, moved and went in the traffic simulation."""

@@ -186,10 +186,15 @@ class Server:
     async def _run_free(self) -> None:
         """Frames in real time while the world is asynchronous; late ones are not caught up."""
         loop = asyncio.get_running_loop()
-        due_s = loop.time()
+        due_s, last_error = loop.time(), ""
         while True:
             if not self.world.settings.synchronous_mode:
-                self._advance()
+                try:
+                    self._advance()
+                except Exception as error:  # the boundary: clients can still load another town
+                    if repr(error) != last_error:
+                        _LOG.exception("a frame failed; load a map to begin anew")
+                    last_error = repr(error)
             due_s = max(due_s + self.world.delta_s, loop.time())
             await asyncio.sleep(due_s - loop.time())
 
