@@ -9,10 +9,11 @@ import re
 import carla
 import numpy as np
 import pytest
+from shapely.geometry import Point, Polygon
+
 from flad_sim.opendrive import OpenDriveError, read_opendrive
 from flad_sim.opendrive.sections import is_driving
 from flad_sim.towns import available_towns, load_town
-from shapely.geometry import Point, Polygon
 
 OWN_TOWNS = available_towns()
 POSITION_M, ANGLE_DEG, WIDTH_M = 0.02, 0.1, 0.001
@@ -207,12 +208,14 @@ def _one_road(curve, length=28.0, extra=""):
     <elevationProfile><elevation s="0" a="1" b="0.05" c="0" d="0"/>
     <elevation s="10" a="1.5" b="0.05" c="-0.004" d="0.0001"/></elevationProfile>
     <lateralProfile/>
-    <lanes><laneOffset s="0" a="0.5" b="0" c="0" d="0"/><laneOffset s="12" a="0.5" b="0" c="0.01" d="-0.0004"/>
+    <lanes><laneOffset s="0" a="0.5" b="0" c="0" d="0"/>
+    <laneOffset s="12" a="0.5" b="0" c="0.01" d="-0.0004"/>
     <laneSection s="0"><left><lane id="1" type="driving" level="false"><link/>
     <width sOffset="0" a="3.2" b="0" c="0" d="0"/></lane></left>
     <center><lane id="0" type="none" level="false"><link/></lane></center>
     <right><lane id="-1" type="driving" level="false"><link/>
-    <width sOffset="0" a="3" b="0" c="0.004" d="-0.0001"/><width sOffset="15" a="3.5" b="0.02" c="0" d="0"/>
+    <width sOffset="0" a="3" b="0" c="0.004" d="-0.0001"/>
+    <width sOffset="15" a="3.5" b="0.02" c="0" d="0"/>
     {extra}</lane></right></laneSection></lanes></road></OpenDRIVE>"""
 
 
@@ -260,7 +263,9 @@ def test_marks_change_where_their_records_say():
     network = read_opendrive(_one_road(CURVES["line"], extra=marks))
     found = [(m.kind, m.color, m.width) for m in network.marks]
     assert found == [("solid", "white", 0.15), ("broken", "yellow", 0.1)]
-    lengths = [np.linalg.norm(np.diff(m.points[:, :2], axis=0), axis=1).sum() for m in network.marks]
+    lengths = [
+        np.linalg.norm(np.diff(m.points[:, :2], axis=0), axis=1).sum() for m in network.marks
+    ]
     assert lengths == pytest.approx([9.0, 11.0], abs=0.15)
     assert network.speed_limit_kmh(10.0, -3.0) == pytest.approx(48.28, abs=0.01)
 

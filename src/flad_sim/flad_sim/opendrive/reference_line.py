@@ -6,6 +6,7 @@ In OpenDRIVE's frame (right-handed); `sections` mirrors into CARLA's.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,12 +95,19 @@ def _polynomial(
     cu: tuple[float, ...], cv: tuple[float, ...], p_max: float, d: FloatArray, length: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """A parametric cubic walked by arc length, as the CARLA client does."""
-    table = np.linspace(0.0, p_max, max(16, int(length / _TABLE_STEP_M)) + 1)
-    du, dv = _slope(cu, table), _slope(cv, table)
-    speed = np.hypot(du, dv)
-    arc = np.concatenate(([0.0], np.cumsum((speed[1:] + speed[:-1]) / 2.0 * np.diff(table))))
-    p = np.interp(d, arc, table)
+    p = np.interp(d, *_arc_table(cu, cv, p_max, length))
     return _value(cu, p), _value(cv, p), np.arctan2(_slope(cv, p), _slope(cu, p))
+
+
+@functools.lru_cache(maxsize=8192)
+def _arc_table(
+    cu: tuple[float, ...], cv: tuple[float, ...], p_max: float, length: float
+) -> tuple[FloatArray, FloatArray]:
+    """Arc lengths and the parameters at which they are reached."""
+    table = np.linspace(0.0, p_max, max(16, int(length / _TABLE_STEP_M)) + 1)
+    speed = np.hypot(_slope(cu, table), _slope(cv, table))
+    arc = np.concatenate(([0.0], np.cumsum((speed[1:] + speed[:-1]) / 2.0 * np.diff(table))))
+    return arc, table
 
 
 def _value(c: tuple[float, ...], p: FloatArray) -> FloatArray:

@@ -23,6 +23,7 @@ _DRIVING = {
     "bicycle": ("bicycle", 1.1, 3.0, 6.5, 1.2),
 }
 _MAX_LENGTH_M = 9.0  # longer ones do not get round the corners of small towns
+_MAX_WIDTH_M = 2.75  # wider ones overhang the pavement in a bend of a 3.5 m lane
 _TOO_SPECIAL = frozenset({"emergency"})
 
 
@@ -50,6 +51,7 @@ def all_kinds() -> dict[str, VehicleKind]:
         for spec in VEHICLES.values()
         if spec.base_type in _SHARES
         and 2.0 * spec.extent[0] <= _MAX_LENGTH_M
+        and 2.0 * spec.extent[1] <= _MAX_WIDTH_M
         and spec.special_type not in _TOO_SPECIAL
     }
 

@@ -21,6 +21,7 @@ _JUMP_M = 3.0  # per step: SUMO has put the vehicle elsewhere
 _ACCELERATION_BLEND = 0.25  # of the newest difference; SUMO's speeds have steps
 _STEP_M = 0.02  # differences below this and `_STEP_SHARE` are the lane's own length factor
 _STEP_SHARE = 0.05
+_FADE_M = 10.0
 _AXLES_AT = 0.6  # of half the length: where the road's height is felt
 
 
@@ -115,15 +116,16 @@ class Bodies:
         """Bumper places without the steps that SUMO makes along the road when a lane is changed.
 
         Neighbouring lanes of a bend differ in length, but share one length in SUMO; a vehicle that
-        changes lanes is set forward or back by up to half a metre. The step is spread over a
-        second.
+        changes lanes is set forward or back by up to half a metre. The step is spread over the
+        next metres.
         """
         ahead = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
         moved = np.sum((told - self._told) * ahead, axis=1)
         step = moved - speed * step_s
         sudden = ~fresh & (np.abs(step) > _STEP_M + _STEP_SHARE * np.abs(moved))
         sudden &= np.abs(step) < _JUMP_M
-        self._offset = (self._offset + np.where(sudden, step, 0.0)) * math.exp(-step_s)
+        fade = np.exp(-np.abs(moved) / _FADE_M)
+        self._offset = (self._offset + np.where(sudden, step, 0.0)) * fade
         self._offset[fresh] = 0.0
         self._told = told
         placed: FloatArray = told - self._offset[:, None] * ahead

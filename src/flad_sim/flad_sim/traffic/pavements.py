@@ -16,7 +16,7 @@ from flad_sim.types import FloatArray, LaneStrip
 _JOIN_M = 1.3  # ends of pavements nearer than this are one place
 _CORNER_M = 9.0  # free ends are joined over this distance where no road lies between
 _MIN_WIDTH_M = 1.0
-_KERB_MARGIN_M = 0.45
+_KERB_MARGIN_M = 0.55
 _CROSSING_M = (4.0, 26.0)  # shortest and longest way over a road
 _INTO_JUNCTION_M = 2.0  # crossings lie this far beyond the stop line
 _MIN_STRIP_M = 0.3
