@@ -50,6 +50,7 @@ def examine(workspace: Workspace) -> list[Finding]:
         _ros,
         _compiler,
         _cmake,
+        _colcon,
         _cores,
         _memory,
         _disk,
@@ -130,6 +131,18 @@ def _cmake(workspace: Workspace) -> Finding:
         _version_line(found) if found else "none",
         good=found is not None,
         advice="sudo apt install cmake make (the ROS messages are compiled once)",
+    )
+
+
+def _colcon(workspace: Workspace) -> Finding:
+    if not installed_ros(os.environ):
+        return Finding(subject="colcon", state="good", found="comes with the wheels")
+    found = shutil.which("colcon")
+    return _finding(
+        "colcon",
+        found or "none",
+        good=found is not None,
+        advice="sudo apt install python3-colcon-common-extensions",
     )
 
 

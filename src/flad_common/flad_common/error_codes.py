@@ -57,8 +57,8 @@ BUILD_FAILED = ErrorCode(
 TOWNS_FAILED = ErrorCode(
     number=104,
     name="TOWNS_FAILED",
-    meaning="The towns that ship with the project could not be made.",
-    help="Run `./flad doctor`; SUMO's netgenerate and netconvert come with the sim requirements.",
+    meaning="The towns that ship with the project, or the world's kernels, could not be made.",
+    help="Read the log that is named above; `./flad doctor` says what this machine lacks.",
 )
 DISK_FULL = ErrorCode(
     number=105,

@@ -108,7 +108,7 @@ def test_setup_here_and_now_does_nothing_twice(workspace, tmp_path: Path):
         )
 
     steps = json.loads(figures.read_text())["steps"]
-    assert set(steps) == {"packages", "paths", "messages", "towns"}
+    assert set(steps) == {"packages", "paths", "messages", "towns", "kernels"}
     assert all(step["skipped"] for step in steps.values())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flad_bringup.setup import wheels
+from flad_bringup.setup import actions, wheels
 from flad_bringup.setup.checkout import (
     REQUIREMENT_SETS,
     SetupConfig,
@@ -54,8 +54,14 @@ def test_a_vehicle_needs_no_towns(workspace):
     vehicle = setup_steps(workspace, SetupConfig(sets=("vehicle",)), {})
     everything = setup_steps(workspace, SetupConfig(), {})
 
-    assert "towns" not in [step.name for step in vehicle]
-    assert [step.name for step in everything] == ["packages", "paths", "messages", "towns"]
+    assert [step.name for step in vehicle] == ["packages", "paths", "messages"]
+    assert [step.name for step in everything] == [
+        "packages",
+        "paths",
+        "messages",
+        "towns",
+        "kernels",
+    ]
 
 
 def test_another_ros_is_another_setup(workspace):
@@ -123,3 +129,38 @@ def test_a_tool_that_fails_is_quoted_and_its_log_named(tmp_path: Path):
 def test_outside_a_checkout_is_said(tmp_path: Path):
     with pytest.raises(ValueError, match="is not inside a checkout of FLAD"):
         find_workspace(tmp_path / "a/b.py")
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands that set-up would run, instead of running them."""
+    started = []
+    monkeypatch.setattr(actions, "run_tool", lambda command, **_: started.append(command))
+    return started
+
+
+def test_an_installed_ros_keeps_the_numpy_that_its_messages_need(workspace, commands):
+    ros = {"ROS_DISTRO": "humble"}
+    actions.install(workspace, [workspace.root / "requirements/vehicle.txt"], ros)
+
+    (pip,) = commands  # and no wheels are patched
+    constraints = Path(pip[pip.index("-c") + 1])
+    assert "numpy<2" in constraints.read_text()
+
+
+def test_with_an_installed_ros_everything_is_built_by_our_python(workspace, commands, monkeypatch):
+    monkeypatch.setattr(actions.shutil, "which", lambda name: f"/usr/bin/{name}")
+    messages = [workspace.root / "src/flad_msgs"]
+    actions.build(workspace, messages, {"PATH": "/usr/bin"}, "humble")
+
+    ((python, colcon, *rest),) = commands
+    assert (python, colcon) == (str(workspace.python), "/usr/bin/colcon")
+    assert {str(folder) for folder in workspace.source_folders()} < set(rest)
+    assert "--symlink-install" in rest
+
+
+def test_without_colcon_beside_an_installed_ros_the_package_is_named(workspace, monkeypatch):
+    monkeypatch.setattr(actions.shutil, "which", lambda name: None)
+
+    with pytest.raises(FladError, match="apt install python3-colcon-common-extensions"):
+        actions.build(workspace, [], {}, "humble")

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 
 from flad_bringup.checks.result import CheckResult, run_program
+from flad_bringup.setup.actions import CONSTRAINTS
 from flad_bringup.workspace import Workspace
 
 _PC = "x86_64-manylinux_2_31"  # Ubuntu 20.04 and later, as carla's wheel
@@ -17,20 +18,24 @@ _OFFLINE_WORDS = ("error sending request", "dns error", "failed to lookup addres
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One set on one kind of machine."""
+    """Sets that are installed together on one kind of machine."""
 
-    name: str
+    names: tuple[str, ...]
     python: str
     platform: str
+    installed_ros: bool = False
+
+    def __str__(self) -> str:
+        beside = " beside an installed ROS" if self.installed_ros else ""
+        return f"{' + '.join(self.names)} for Python {self.python} on {self.platform}{beside}"
 
 
+_EVERYTHING = ("vehicle", "sim", "carla", "dev")
 TARGETS = (
-    Target(name="vehicle", python="3.10", platform=_JETSON),
-    *(
-        Target(name=n, python=p, platform=_PC)
-        for n in ("vehicle", "sim", "carla", "dev", "ros")
-        for p in ("3.10", "3.11")
-    ),
+    Target(names=("vehicle",), python="3.10", platform=_JETSON, installed_ros=True),
+    Target(names=_EVERYTHING, python="3.10", platform=_PC, installed_ros=True),
+    Target(names=(*_EVERYTHING, "ros"), python="3.10", platform=_PC),
+    Target(names=(*_EVERYTHING, "ros"), python="3.11", platform=_PC),
 )
 
 
@@ -42,7 +47,8 @@ def check_requirement_sets(workspace: Workspace) -> CheckResult:
             [
                 *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header"),
                 *("--python-version", target.python, "--python-platform", target.platform),
-                f"requirements/{target.name}.txt",
+                *(f"requirements/{name}.txt" for name in target.names),
+                *(["--constraint", str(CONSTRAINTS)] if target.installed_ros else []),
             ],
             folder=workspace.root,
         )
@@ -52,8 +58,5 @@ def check_requirement_sets(workspace: Workspace) -> CheckResult:
             return CheckResult(
                 verdict="skipped", text="the package registry cannot be reached from here"
             )
-        complaints.append(
-            f"requirements/{target.name}.txt does not resolve for Python {target.python} "
-            f"on {target.platform}:\n{result.text}"
-        )
+        complaints.append(f"{target} does not resolve:\n{result.text}")
     return CheckResult.from_complaints(complaints)

@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The set-up steps of this project, in order: packages, wheels, paths, messages, towns."""
+"""The set-up steps of this project, in order: packages, paths, messages, towns, kernels."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flad_bringup.environment import child_environment, installed_ros
-from flad_bringup.setup import wheels
+from flad_bringup.environment import installed_ros
+from flad_bringup.setup import actions, wheels
 from flad_bringup.setup.steps import Step, StepDone, digest, only_one, run_steps
-from flad_bringup.setup.tool import run_tool
 from flad_bringup.workspace import Workspace
-from flad_common.error_codes import BUILD_FAILED, PACKAGES_FAILED, TOWNS_FAILED
 
 REQUIREMENT_SETS = ("vehicle", "sim", "carla", "dev")
 """What ``--sets`` chooses from; ``ros`` comes by itself where no ROS is installed."""
@@ -83,9 +80,9 @@ def setup_steps(
         Step(
             name="packages",
             title=f"installing {', '.join(f.stem for f in files)} requirements",
-            key=digest(files, *base),
+            key=digest([*files, workspace.root / actions.CONSTRAINTS], *base),
             is_present=workspace.site_packages.is_dir,
-            run=lambda: _install(workspace, files, environment),
+            run=lambda: actions.install(workspace, files, environment),
         ),
         Step(
             name="paths",
@@ -99,21 +96,36 @@ def setup_steps(
             title=f"building {', '.join(f.name for f in messages)} with colcon",
             key=digest([*message_files, *build_tools], *base),
             is_present=(workspace.install / "setup.bash").is_file,
-            run=lambda: _build(workspace, messages, environment, ros),
+            run=lambda: actions.build(workspace, messages, environment, ros),
         ),
     ]
     if "sim" in config.sets:
-        sumo = [workspace.root / "requirements/sim.txt"]
-        steps.append(
-            Step(
-                name="towns",
-                title="building the towns",
-                key=digest([*_town_sources(workspace), *sumo], *base),
-                is_present=workspace.towns.is_dir,
-                run=lambda: _build_towns(workspace, environment),
-            )
-        )
+        steps += _world_steps(workspace, environment, base)
     return steps
+
+
+def _world_steps(
+    workspace: Workspace, environment: Mapping[str, str], base: tuple[str, ...]
+) -> list[Step]:
+    """What flad_sim makes of its own sources: towns, and machine code."""
+    packages = [workspace.root / "requirements/sim.txt"]
+    kernels = _sources(workspace, "physics", "sensors", "scenery")
+    return [
+        Step(
+            name="towns",
+            title="building the towns",
+            key=digest([*_sources(workspace, "towns"), *packages], *base),
+            is_present=workspace.towns.is_dir,
+            run=lambda: actions.build_towns(workspace, environment),
+        ),
+        Step(
+            name="kernels",
+            title="compiling the world's kernels",
+            key=digest([*kernels, *packages], *base),
+            is_present=(kernels[0].parent / "__pycache__").is_dir,
+            run=lambda: actions.compile_kernels(workspace, environment),
+        ),
+    ]
 
 
 def requirement_files(workspace: Workspace, sets: Collection[str], ros: str | None) -> list[Path]:
@@ -145,78 +157,8 @@ def _listed(folder: Path) -> list[str]:
     return os.listdir(folder) if folder.is_dir() else []
 
 
-def _town_sources(workspace: Workspace) -> list[Path]:
-    folder = workspace.root / "src/flad_sim/flad_sim/towns"
-    return [p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-
-
-def _install(workspace: Workspace, files: list[Path], environment: Mapping[str, str]) -> None:
-    command = [str(workspace.python), "-m", "pip", "install", "--progress-bar=off"]
-    command += ["--disable-pip-version-check"]
-    for file in files:
-        command += ["-r", str(file)]
-    run_tool(
-        command,
-        log_file=workspace.build / "log/packages.log",
-        failure=PACKAGES_FAILED,
-        environment=environment,
-        folder=workspace.root,
-    )
-    if not installed_ros(environment):
-        run_tool(
-            [str(workspace.python), "-m", "flad_bringup.setup.wheels"],
-            log_file=workspace.build / "log/wheels.log",
-            failure=PACKAGES_FAILED,
-            environment=environment,
-            folder=workspace.root,
-        )
-
-
-def _build(
-    workspace: Workspace, messages: list[Path], environment: Mapping[str, str], ros: str | None
-) -> None:
-    colcon = shutil.which("colcon") if ros else str(workspace.venv / "bin/colcon")
-    command = [
-        *([colcon or "colcon"] if ros else [str(workspace.python), colcon or ""]),
-        *("--log-base", str(workspace.build / "log/colcon")),
-        "build",
-        *("--build-base", str(workspace.build / "colcon")),
-        *("--install-base", str(workspace.install)),
-        "--merge-install",
-    ]
-    build_environment = dict(environment)
-    if ros:  # everything, so that ros2 launch finds it; the sources stay live
-        sources = sorted({p.parent for p in workspace.root.glob("src/*/package.xml")})
-        command += ["--symlink-install", "--base-paths", *map(str, [*messages, *sources])]
-        command += ["--cmake-args", "-DBUILD_TESTING=OFF"]
-    else:
-        prefix = str(workspace.venv)
-        build_environment |= {
-            "AMENT_PREFIX_PATH": prefix,
-            "CMAKE_PREFIX_PATH": prefix,
-            "VIRTUAL_ENV": prefix,
-            "PATH": f"{prefix}/bin{os.pathsep}{environment.get('PATH', '')}",
-        }
-        command += ["--base-paths", *map(str, messages)]
-        command += ["--cmake-args", f"-DPython3_EXECUTABLE={workspace.python}"]
-        command += ["-DBUILD_TESTING=OFF", "--no-warn-unused-cli"]
-    run_tool(
-        command,
-        log_file=workspace.build / "log/messages.log",
-        failure=BUILD_FAILED,
-        environment=build_environment,
-        folder=workspace.root,
-    )
-    if not ros:
-        wheels.link_libraries(workspace)
-
-
-def _build_towns(workspace: Workspace, environment: Mapping[str, str]) -> None:
-    program = "import sys, pathlib, flad_sim.towns as t; t.build_towns(pathlib.Path(sys.argv[1]))"
-    run_tool(
-        [str(workspace.python), "-c", program, str(workspace.towns)],
-        log_file=workspace.build / "log/towns.log",
-        failure=TOWNS_FAILED,
-        environment=child_environment(workspace, environment),
-        folder=workspace.root,
-    )
+def _sources(workspace: Workspace, *parts: str) -> list[Path]:
+    """The source files of some parts of flad_sim."""
+    folder = workspace.root / "src/flad_sim/flad_sim"
+    files = (path for part in parts for path in sorted((folder / part).rglob("*")))
+    return [p for p in files if p.is_file() and "__pycache__" not in p.parts]
