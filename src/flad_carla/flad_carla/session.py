@@ -2,12 +2,12 @@
 """The only ticking client: town, ego vehicles, their sensors, and one step after the other.
 
 Works on CARLA 0.9.16 and on flad_sim alike. Who publishes what a tick brings is in
-``bridge_node.py``; waiting for sensors is in ``sensor_gate.py``.
+``bridge_node.py``; waiting for sensors is in ``sensor_gate.py``, loading towns in
+``session_world.py``.
 """
 
 from __future__ import annotations
 
-import difflib
 import gc
 import logging
 import time
@@ -21,12 +21,12 @@ import carla
 
 from flad_carla.rig import Rig, SensorSpec
 from flad_carla.sensor_gate import SensorGate, SensorSlot
-from flad_carla.session_errors import (
-    ServerUnreachable,
-    SessionError,
-    SpawnError,
-    TownError,
-    carla_errors,
+from flad_carla.session_errors import ServerUnreachable, SessionError, SpawnError, carla_errors
+from flad_carla.session_world import (
+    carla_transform,
+    find_blueprint,
+    load_named,
+    load_opendrive,
 )
 from flad_common.config import knob
 
@@ -158,9 +158,9 @@ class CarlaSession:
         self._client.set_timeout(self.config.load_timeout_s)
         try:
             if path.suffix == ".xodr":
-                self._load_opendrive(path)
+                self._world = load_opendrive(self._client, path, self.config.address)
             else:
-                self._load_named(str(town))
+                self._world = load_named(self._client, str(town), self.config.address)
         finally:
             self._client.set_timeout(self.config.timeout_s)
         self.go_synchronous()
@@ -190,7 +190,7 @@ class CarlaSession:
             raise ValueError(f"there is already a vehicle {role!r}; roles are {list(self.egos)}")
         rig.check_rate(self.config.fixed_delta_s)
         library = self._library()
-        description = _find_blueprint(library, blueprint)
+        description = find_blueprint(library, blueprint)
         description.set_attribute("role_name", role)
         with carla_errors(f"spawning {role}", self.config.address):
             actor = self._world.try_spawn_actor(description, transform)
@@ -339,46 +339,12 @@ class CarlaSession:
             )
         return client
 
-    def _load_named(self, town: str) -> None:
-        with carla_errors("listing the towns", self.config.address):
-            known = self._client.get_available_maps()
-        short = {name.rsplit("/", 1)[-1] for name in known}
-        if town not in known and town not in short:
-            raise TownError(
-                f"the simulator at {self.config.address} has no town {town!r}; it has "
-                f"{sorted(short)}; an OpenDRIVE file is given by its path ending in .xodr"
-            )
-        try:
-            with carla_errors(f"loading {town}", self.config.address):
-                self._world = self._client.load_world(town)
-        except SessionError as error:
-            raise TownError(error.detail) from error
-
-    def _load_opendrive(self, path: Path) -> None:
-        try:
-            text = path.read_text(encoding="utf-8", errors="surrogateescape")
-        except OSError as error:
-            raise TownError(f"{path} cannot be read: {error.strerror}") from error
-        parameters = carla.OpendriveGenerationParameters(
-            vertex_distance=2.0,
-            max_road_length=50.0,
-            wall_height=0.0,
-            additional_width=0.6,
-            smooth_junctions=True,
-            enable_mesh_visibility=True,
-        )
-        try:
-            with carla_errors(f"loading {path}", self.config.address):
-                self._world = self._client.generate_opendrive_world(text, parameters)
-        except SessionError as error:
-            raise TownError(error.detail) from error
-
     def _library(self) -> Any:
         with carla_errors("reading the blueprints", self.config.address):
             return self._world.get_blueprint_library()
 
     def _attach(self, ego: Ego, spec: SensorSpec, library: Any) -> None:
-        blueprint = _find_blueprint(library, spec.type)
+        blueprint = find_blueprint(library, spec.type)
         for key, text in spec.carla_attributes().items():
             if not blueprint.has_attribute(key):
                 raise SpawnError(
@@ -394,26 +360,6 @@ class CarlaSession:
         ego.sensors[spec.id] = sensor
         ego.slots[spec.id] = slot
         sensor.listen(slot.put)
-
-
-def carla_transform(spec: SensorSpec) -> Any:
-    """Where a sensor sits on its vehicle, as CARLA takes it."""
-    p = spec.pose
-    return carla.Transform(
-        carla.Location(x=p.x_m, y=p.y_m, z=p.z_m),
-        carla.Rotation(pitch=p.pitch_deg, yaw=p.yaw_deg, roll=p.roll_deg),
-    )
-
-
-def _find_blueprint(library: Any, name: str) -> Any:
-    try:
-        return library.find(name)
-    except (IndexError, RuntimeError):
-        known = [blueprint.id for blueprint in library]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-        raise SpawnError(
-            f"the simulator has no blueprint {name!r}; close to it are {near}"
-        ) from None
 
 
 def _remove_sensor(sensor: Any) -> None:
