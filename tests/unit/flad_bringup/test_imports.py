@@ -100,6 +100,7 @@ def test_a_broken_rule_is_named_with_its_place(tree, path, line, complaint):
         ("flad_common/flad_common/ros/qos.py", "from rclpy.qos import QoSProfile"),
         ("flad_carla/flad_carla/session.py", "import carla"),
         ("flad_sim/flad_sim/traffic/a.py", "import libsumo"),
+        ("flad_bringup/flad_bringup/bench/sim.py", "import embreex"),
         ("flad_carla/flad_carla/a.py", "import flad_planner.pid, yaml, json, numpy.linalg"),
         ("flad_bringup/flad_bringup/a.py", "import flad_carla, flad_sim, yaml"),
     ],

@@ -7,6 +7,8 @@ Nothing in CI depends on a timing: the verdicts are for people.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from types import ModuleType
 
 from flad_bringup import bench
 from flad_bringup.bench.rows import Row, as_json, now
@@ -14,37 +16,46 @@ from flad_bringup.commands.figures import add_json_argument, write_json
 
 SUMMARY = "measure the project's figures; --list names them"
 NEEDS = ("vehicle", "sim", "carla")
+HANDS_OVER = True
+"""Its parser asks the benchmarks, which import what set-up installs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments and one sub-command per benchmark."""
-    parser.add_argument("--list", action="store_true", help="name every benchmark and its minutes")
-    names = parser.add_subparsers(dest="name", metavar="NAME")
-    for name in bench.NAMES:
-        module = bench.load(name)
-        one = names.add_parser(name, help=module.SUMMARY, description=module.__doc__)
-        one.add_argument("--seed", type=int, default=1, help="seed of everything random")
-        add_json_argument(one)
-        module.add_arguments(one)
+    """Nothing: see :func:`run`."""
 
 
 def run(args: argparse.Namespace) -> int:
     """List the benchmarks, or run one."""
+    rest: list[str] = args.rest
+    asked = [rest[0]] if rest and rest[0] in bench.NAMES else list(bench.NAMES)
+    modules = {name: bench.load(name) for name in asked}
+    args = _parser(modules).parse_args(rest, namespace=args)
     if args.list:
-        for name in bench.NAMES:
-            module = bench.load(name)
+        for name, module in modules.items():
             print(f"{name:12} {module.SUMMARY}  ({module.MINUTES:g} min)")
         return 0
     if args.name is None:
         print("which benchmark? ./flad bench --list names them")
         return 2
     started = now()
-    rows: list[Row] = bench.load(args.name).measure(args)
+    rows: list[Row] = modules[args.name].measure(args)
     for row in rows:
         print(_line(row))
     root = args.workspace.root
     write_json(args.json, as_json(args.name, rows, seed=args.seed, started=started, root=root))
     return 0
+
+
+def _parser(modules: Mapping[str, ModuleType]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="./flad bench", description=__doc__)
+    parser.add_argument("--list", action="store_true", help="name every benchmark and its minutes")
+    names = parser.add_subparsers(dest="name", metavar="NAME")
+    for name, module in modules.items():
+        one = names.add_parser(name, help=module.SUMMARY, description=module.__doc__)
+        one.add_argument("--seed", type=int, default=1, help="seed of everything random")
+        add_json_argument(one)
+        module.add_arguments(one)
+    return parser
 
 
 def _line(row: Row) -> str:
