@@ -159,6 +159,7 @@ class Drive:
     num_actors: int = 6
     mishap: bool = True
     latency: bool = False
+    _made: list[tuple[FakeTick, TickEntry]] = field(default_factory=list, repr=False)
 
     def info(self) -> RunInfo:
         return RunInfo(
@@ -192,6 +193,11 @@ class Drive:
         )
 
     def ticks(self) -> list[tuple[FakeTick, TickEntry]]:
+        """The drive, made once: take another Drive to change it."""
+        self._made = self._made or self._make()
+        return self._made
+
+    def _make(self) -> list[tuple[FakeTick, TickEntry]]:
         rng = np.random.default_rng(self.seed)
         offsets = rng.integers(8, max(9, len(self.route) - 1), self.num_actors)
         sides = rng.choice([-3.5, 0.0, 5.5], self.num_actors)
