@@ -112,10 +112,8 @@ def test_a_lane_change_ends_in_the_other_lane():
     assert route[-1].distance < 65.0
     assert {p.option for p in route} == {RoadOption.LANE_FOLLOW, RoadOption.CHANGE_LANE_RIGHT}
     assert route[0].lane[2] == -1 and route[-1].lane[2] == goal.lane_id
-    assert (
-        max(abs((b.yaw - a.yaw + 180) % 360 - 180) for a, b in zip(route, route[1:], strict=False))
-        < 6
-    )
+    kinks = [abs((b.yaw - a.yaw + 180) % 360 - 180) for a, b in itertools.pairwise(route)]
+    assert max(kinks) < 6.0
 
 
 @pytest.mark.needs_carla_towns

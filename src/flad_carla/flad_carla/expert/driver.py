@@ -49,6 +49,9 @@ _WALKER_HEADWAY_S = 0.3
 _CROSSING_HEADWAY_S = 0.3
 _LEAVE_BEND_M = 4.0
 _MAX_EVADE_M = 1.1
+_EVADE_ROOM_M = 0.5  # wished for between us and them
+_EVADE_SIGHT_M = 45.0
+_EVADE_LEAST_MPS = 1.0
 _EVADE_RATE_MPS = 2.0
 _CHANGES = (RoadOption.CHANGE_LANE_LEFT, RoadOption.CHANGE_LANE_RIGHT)
 
@@ -143,7 +146,7 @@ class Expert:
             ego.speed, envelope, leads, horizon_s=c.forecast_s, step_s=c.forecast_step_s
         )
         meets = self._meetings(corridor, scene, free, in_path)
-        self._evade(meets, agents, ego, dt_s)
+        self._evade(agents, place, ego, dt_s)
         crossing = [self._meeting_lead(m, agents) for m in meets]
         profile = self._roller.roll(
             ego.speed, envelope, [*leads, *crossing], horizon_s=STEP_S * NUM_POINTS, step_s=0.1
@@ -205,7 +208,7 @@ class Expert:
                 if abs(hit.aligned) < 0.5:  # across our path: it may stop there
                     speed = min(max(speed, 0.0), 1.0)
             if agent_id in waiting_for:
-                s0 = min(c.shift_m - 2.0, max(s0, hit.s - front_s - 0.5))
+                s0 = max(s0, min(c.shift_m - 2.0, hit.s - front_s))  # room to swerve
             s0 = max(1.0, s0 - 0.1 * max(0.0, self._stood_s - c.patience_s))
             word = {Kind.WALKER: "pedestrian", Kind.BICYCLE: "bicycle"}.get(kind, "vehicle")
             leads.append(Lead(hit.s - front_s, speed, s0, headway, f"{word} ahead", agent_id))
@@ -262,15 +265,17 @@ class Expert:
             agent_id,
         )
 
-    def _evade(self, meets: Sequence[Meeting], agents: Agents, ego: EgoState, dt_s: float) -> None:
-        """Make room to the right for who drifts into our lane; go back slowly."""
+    def _evade(self, agents: Agents, place: _Places, ego: EgoState, dt_s: float) -> None:
+        """Make room to the right for who comes towards us in our lane; go back slowly."""
         wish = 0.0
-        for m in meets:
-            if m.oncoming:
-                room = ego.half_width + float(agents.half_width[m.row]) + 0.5
-                wish = max(
-                    wish, min(_MAX_EVADE_M, room - abs(m.overlap_d) if m.overlap_d < 0 else room)
-                )
+        if len(agents) and self._shift is None:
+            d = place.d + self._evade_m + 0.8 * place.vd
+            ahead = place.s - self._s
+            room = ego.half_width + agents.half_width + _EVADE_ROOM_M
+            near = (place.vs < -_EVADE_LEAST_MPS) & (ahead > -ego.half_length)
+            near &= (ahead < _EVADE_SIGHT_M) & (d < 0.0) & (-d < room)
+            if near.any():
+                wish = min(_MAX_EVADE_M, float((room + d)[near].max()))
         rate = _EVADE_RATE_MPS if wish > self._evade_m else 0.4
         change = max(-rate * dt_s, min(rate * dt_s, wish - self._evade_m))
         self._evade_m = max(0.0, self._evade_m + change)
@@ -435,17 +440,19 @@ class _Blocked:
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """Where the agents are along the path [N], and how fast along it."""
+    """Where the agents are along the path [N], and how fast along and across it."""
 
     s: FloatArray
     d: FloatArray
     vs: FloatArray
+    vd: FloatArray
 
     @classmethod
     def of(cls, corridor: Corridor, agents: Agents) -> _Places:
         if len(agents) == 0:
             nothing = np.zeros(0)
-            return cls(nothing, nothing, nothing)
+            return cls(nothing, nothing, nothing, nothing)
         s, d = frenet(corridor, agents)
         yaw = np.interp(s, corridor.s, corridor.yaw)
-        return cls(s, d, agents.vx * np.cos(yaw) + agents.vy * np.sin(yaw))
+        c, n = np.cos(yaw), np.sin(yaw)
+        return cls(s, d, agents.vx * c + agents.vy * n, -agents.vx * n + agents.vy * c)
