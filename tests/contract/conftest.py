@@ -8,11 +8,9 @@ run their client in a process of its own (``run_client``).
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,7 +58,7 @@ def carla_world(connection: CarlaWorld) -> Iterator[CarlaWorld]:
 def run_client() -> Callable[..., str]:
     """Runs lines of Python with ``world`` and ``client`` in a process that ends by os._exit."""
 
-    def run(port: int, script: str, timeout_s: float = 120.0) -> str:
+    def run(port: int, script: str, timeout_s: float = 120.0, attempts: int = 1) -> str:
         head = f"""
             import os, sys, time, queue, carla
             client = carla.Client("127.0.0.1", {port})
@@ -69,23 +67,20 @@ def run_client() -> Callable[..., str]:
         """
         tail = "sys.stdout.flush()\nos._exit(0)\n"
         text = textwrap.dedent(head) + textwrap.dedent(script) + tail
-        done = subprocess.run(
-            [sys.executable, "-c", text],
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            env={**os.environ, "PYTHONHASHSEED": "0"},
-            check=False,
-        )
+        for attempt in range(1, attempts + 1):
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-c", text],
+                    capture_output=True,
+                    text=True,
+                    timeout=timeout_s,
+                    check=False,
+                )
+                break
+            except subprocess.TimeoutExpired:
+                if attempt == attempts:
+                    raise
         assert done.returncode == 0, f"client ended with {done.returncode}:\n{done.stderr}"
         return done.stdout
 
     return run
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
-    """Poll until ``condition`` holds."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen within {timeout_s} s"
-        time.sleep(0.01)

@@ -162,6 +162,8 @@ def test_traffic_manager_drives_its_cars(free_sim: SimProcess, run_client: RunCl
             worst = max(worst, lane.transform.location.distance(car.get_location()))
         print(len(cars), sorted(ways)[len(ways) // 2] > 15.0, worst < 6.0)
         """,
+        timeout_s=60.0,
+        attempts=3,  # the client's own lost wake-up (CARLA issue 9172) is rare but not gone
     )
     count, moved, on_lane = out.split()
     assert int(count) > 20

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tick-delay-ms",
         type=float,
-        help="wait before each tick (default: 3 while a TrafficManager is registered, else 0)",
+        help="wait before each tick (default: 5 while a TrafficManager is registered, else 0)",
     )
     parser.add_argument("--verbose", action="store_true", help="log every detail")
 

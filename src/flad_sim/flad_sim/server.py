@@ -25,7 +25,7 @@ from flad_sim.streams import StreamConnection, StreamHub
 from flad_sim.world import Frame, World
 
 _LOG = logging.getLogger(__name__)
-_TM_TICK_DELAY_S = 0.003
+_TM_TICK_DELAY_S = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 2000  # 0: any free one
-    tick_delay_s: float | None = None  # None: 3 ms while a TrafficManager is registered, else 0
+    tick_delay_s: float | None = None  # None: 5 ms while a TrafficManager is registered, else 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65534:
