@@ -160,7 +160,7 @@ def find_rig(name: str) -> Path:
 
 
 def _print_summary(result: Json, records: Sequence[Json], args: argparse.Namespace) -> None:
-    scores = result.get("scores_mean", result.get("scores"))
+    scores = result["scores_mean" if "scores_mean" in result else "scores"]
     print(f"{'route':<28} {'RC':>6} {'IS':>6} {'DS':>6}  {'game s':>7} {'wall s':>7}  status")
     for record in records:
         s, meta = record["scores"], record["meta"]

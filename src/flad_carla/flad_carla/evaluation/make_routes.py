@@ -19,12 +19,11 @@ import carla
 from flad_carla.route_planner import RoadOption, RouteError, RoutePlanner, RoutePoint
 
 _TURNS = (RoadOption.LEFT, RoadOption.RIGHT)
-_WEATHERS = (
-    '<weather route_percentage="0" cloudiness="10" sun_altitude_angle="60" sun_azimuth_angle="40"/>',
-    '<weather route_percentage="0" cloudiness="80" sun_altitude_angle="45" sun_azimuth_angle="200"/>',
-    '<weather route_percentage="0" cloudiness="30" sun_altitude_angle="12" sun_azimuth_angle="280"/>',
-    '<weather route_percentage="0" cloudiness="70" precipitation="40" precipitation_deposits="50" '
-    'wetness="60" sun_altitude_angle="40" sun_azimuth_angle="120"/>',
+_WEATHERS = (  # cloudiness, precipitation, wetness, sun altitude, sun azimuth
+    (10, 0, 0, 60, 40),
+    (80, 0, 0, 45, 200),
+    (30, 0, 0, 12, 280),
+    (70, 40, 60, 40, 120),
 )
 
 
@@ -73,7 +72,7 @@ def to_xml(town: str, routes: Sequence[Sequence[RoutePoint]], first_id: int = 0)
         lines += [
             f"  <!-- {route[-1].distance:.0f} m: {', '.join(turns) or 'straight on'} -->",
             f'  <route id="{first_id + i}" town="{town}">',
-            f"    <weathers>{_WEATHERS[i % len(_WEATHERS)]}</weathers>",
+            f"    <weathers>{_weather(i)}</weathers>",
             "    <waypoints>",
             *(
                 f'      <position x="{p.x:.1f}" y="{p.y:.1f}" z="{p.z:.1f}"/>'
@@ -112,6 +111,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     sys.stdout.write(to_xml(town, routes))
     return 0
+
+
+def _weather(index: int) -> str:
+    clouds, rain, wet, altitude, azimuth = _WEATHERS[index % len(_WEATHERS)]
+    text = f'<weather route_percentage="0" cloudiness="{clouds}"'
+    if rain:
+        text += f' precipitation="{rain}" precipitation_deposits="{rain}" wetness="{wet}"'
+    return f'{text} sun_altitude_angle="{altitude}" sun_azimuth_angle="{azimuth}"/>'
 
 
 def _is_place(waypoint: carla.Waypoint) -> bool:

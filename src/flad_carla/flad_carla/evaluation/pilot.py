@@ -57,9 +57,11 @@ class DirectPilot:
         self._planner = Planner(self._config)
 
     def start(self, role: str) -> None:
+        """A new ego: a planner without a past."""
         self._planner = Planner(self._config)
 
     def answer(self, tick: Tick, ego: BodyView, decision: Decision | None) -> Answer:
+        """The planner's control for this tick."""
         yaw = math.radians(ego.pose.yaw)
         speed = ego.velocity[0] * math.cos(yaw) + ego.velocity[1] * math.sin(yaw)
         pose = Pose2(ego.pose.x, -ego.pose.y, carla_yaw_to_ros(ego.pose.yaw))
@@ -79,7 +81,7 @@ class DirectPilot:
         )
 
     def end(self) -> None:
-        pass
+        """Nothing to leave."""
 
     def close(self) -> None:
-        pass
+        """Nothing to free."""

@@ -7,6 +7,7 @@ Positions are in CARLA's frame (metres, degrees). The planner that turns them in
 
 from __future__ import annotations
 
+import itertools
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,7 +95,7 @@ class RouteConfig:
             return dict(DEFAULT_WEATHER)
         if percentage <= points[0].route_percentage:
             return dict(points[0].values)
-        for a, b in zip(points, points[1:], strict=False):
+        for a, b in itertools.pairwise(points):
             if percentage <= b.route_percentage:
                 span = max(b.route_percentage - a.route_percentage, 1e-9)
                 t = (percentage - a.route_percentage) / span

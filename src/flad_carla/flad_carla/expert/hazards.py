@@ -156,7 +156,7 @@ def _matters(
     meeting: Meeting, agents: Agents, ego: EgoState, poses: FloatArray, ego_poses: FloatArray
 ) -> bool:
     """Who runs into our rear half is let go, unless we can still stop before the place."""
-    k = int(round(meeting.time_s / 0.1))
+    k = round(meeting.time_s / 0.1)
     ego_x, ego_y, ego_yaw = ego_poses[min(k, len(ego_poses) - 1)]
     x, y, _ = poses[meeting.row, min(k, poses.shape[1] - 1)]
     ahead = (x - ego_x) * np.cos(ego_yaw) + (y - ego_y) * np.sin(ego_yaw)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flad_carla.expert.config import ExpertConfig
 from flad_carla.expert.scene import Agents, EgoState, FloatArray, Kind
@@ -108,7 +109,7 @@ def lane_is_free(
 
 
 def _lane_is_free(
-    in_lane: FloatArray,
+    in_lane: NDArray[np.bool_],
     agents: Agents,
     s: FloatArray,
     vs: FloatArray,

@@ -53,7 +53,7 @@ class Roller:
             after = max(0.0, v + accel * step_s)
             way.append(x + 0.5 * (v + after) * step_s)
             speed.append(after)
-        times = np.arange(count + 1) * step_s
+        times = step_s * np.arange(count + 1, dtype=np.float64)
         return Profile(times, np.array(way), np.array(speed), first, holder)
 
     def _wish(

@@ -84,7 +84,7 @@ class Stage:
 
 
 class Scenario:
-    """One scenario. ``place`` puts its actors there, ``play`` moves them, ``clean_up`` removes them.
+    """One scenario: ``place`` puts its actors there, ``play`` moves them, ``end`` removes them.
 
     ``start_s`` is the trigger's distance along the route.
     """

@@ -18,6 +18,7 @@ class Blocked(Criterion):
         self._moved_s = 0.0
 
     def step(self, now: Situation) -> list[Event]:
+        """Look at one tick."""
         if now.ego.speed_mps >= _STANDING_MPS:
             self._moved_s = now.sim_time_s
         if self.failure or now.sim_time_s - self._moved_s <= self._max_s:

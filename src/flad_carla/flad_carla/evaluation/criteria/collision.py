@@ -24,6 +24,7 @@ class CollisionCriterion(Criterion):
         self._last_id, self._last_time_s = -1, -math.inf
 
     def step(self, now: Situation) -> list[Event]:
+        """Look at one tick."""
         if self._version == 1:
             x, y = now.ego.pose.x, now.ego.pose.y
             self._places = [

@@ -25,6 +25,7 @@ class Deviation(Criterion):
         self._far_m = 0.0
 
     def step(self, now: Situation) -> list[Event]:
+        """Look at one tick."""
         at = now.ego.pose
         window = range(self._index, min(self._index + _WINDOW + 1, len(self._route)))
         distances = [math.hypot(at.x - self._route[i].x, at.y - self._route[i].y) for i in window]

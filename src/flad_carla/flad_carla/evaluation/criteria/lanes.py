@@ -39,6 +39,7 @@ class OutsideLanes(Criterion):
         return self._wrong_way or self._outside
 
     def step(self, now: Situation) -> list[Event]:
+        """Look at one tick."""
         at = now.ego.pose
         lane = self._lanes.lane_at(at.x, at.y, at.z)
         if lane is not None:
@@ -56,6 +57,7 @@ class OutsideLanes(Criterion):
         return []
 
     def finish(self, now: Situation) -> list[Event]:
+        """Book what is known only at the end."""
         if self._wrong_m <= 0.0:
             return []
         percentage = 100.0 * self._wrong_m / self._travelled_m

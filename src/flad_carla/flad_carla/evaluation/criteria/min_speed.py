@@ -20,6 +20,7 @@ class MinSpeed(Criterion):
         self._reset()
 
     def step(self, now: Situation) -> list[Event]:
+        """Look at one tick."""
         if now.traffic_speed_mps is not None:
             self._ego_sum += now.ego.speed_mps
             self._traffic_sum += now.traffic_speed_mps
@@ -31,6 +32,7 @@ class MinSpeed(Criterion):
         return self._close(now)
 
     def finish(self, now: Situation) -> list[Event]:
+        """Book what is known only at the end."""
         return self._close(now) if self._progress.percent > _LAST_CLOSES_AT else []
 
     def _close(self, now: Situation) -> list[Event]:

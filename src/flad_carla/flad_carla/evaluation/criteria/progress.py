@@ -43,6 +43,7 @@ class RouteProgress(Criterion):
         return self._route[-1].distance
 
     def step(self, now: Situation) -> list[Event]:
+        """Look at one tick."""
         at = now.ego.pose
         for i in range(self.index, min(self.index + _WINDOW + 1, len(self._route))):
             point = self._route[i]

@@ -30,6 +30,7 @@ class RedLight(Criterion):
         self._last_id = -1
 
     def step(self, now: Situation) -> list[Event]:
+        """Look at one tick."""
         pose, half_length = now.ego.pose, now.ego.extent[0]
         close = pose.to_world(-0.8 * half_length, 0.0)
         far = pose.to_world(-(half_length + 1.0), 0.0)

@@ -32,6 +32,7 @@ class StopSign(Criterion):
         self._last_id = -1
 
     def step(self, now: Situation) -> list[Event]:
+        """Look at one tick."""
         if self._target is None:
             self._target = self._find(now)
             self._stopped = self._was_inside = False

@@ -21,6 +21,7 @@ class Timeout(Criterion):
         self.budget_s = protocol.timeout_s(progress.length_m)
 
     def step(self, now: Situation) -> list[Event]:
+        """Look at one tick."""
         passed_m = self._progress.distance_m - self._passed_m
         if self._grows and passed_m > 0.0 and now.speed_limit_mps > 0.0:
             self.budget_s += passed_m / (_LIMIT_SHARE * now.speed_limit_mps)
