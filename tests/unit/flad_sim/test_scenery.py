@@ -89,6 +89,14 @@ def test_the_junction_has_no_holes_and_seams(renderer):
         assert z == pytest.approx(0.0, abs=1e-3)
 
 
+@pytest.mark.parametrize("lane_y", [-2.9, -1.7, 1.7, 2.9])
+def test_a_lane_runs_into_the_junction_without_a_step(renderer, lane_y):
+    for x in np.arange(-0.4, 0.4, 0.01) + MIDDLE_X - JUNCTION_M:
+        (_, _, z), tag = _ground_below(renderer, x, lane_y)[0]
+        assert tag in (Tag.ROADS, Tag.ROAD_LINES)
+        assert z == pytest.approx(0.0, abs=1e-3)
+
+
 def test_pavements_are_a_kerb_higher_than_the_road(renderer):
     hits = [_ground_below(renderer, x, LANE_M + 2.3)[0] for x in np.linspace(25.0, 85.0, 31)]
     on_pavement = [z for (_, _, z), tag in hits if tag == Tag.SIDEWALKS]

@@ -17,6 +17,8 @@ from flad_sim.types import FloatArray, LaneStrip
 _CELL_M = 0.5
 _MARGIN_M = 80.0
 _DROP_M = 0.03  # the land lies this much below the roads
+_BRIDGE_M, _BRIDGE_REACH_M = 2.5, 9.0  # a road so much lower and so near: this is a bridge
+_DECK_M = 0.7
 _FLAT_M = 0.3  # roads whose heights differ by less lie in a plane
 
 
@@ -72,6 +74,16 @@ class Ground:
         lowest = np.where(close, z, np.inf).min(axis=1)
         land: NDArray[np.float64] = lowest - _DROP_M - np.where(distance[:, 0] < 6.0, 0.12, 0.0)
         return land
+
+    def wall_below(self, edge: FloatArray) -> NDArray[np.float64]:
+        """How far a road's edge ``[N, 3]`` must be walled down to the land; a bridge is not."""
+        gap = edge[:, 2] - self.heights(edge[:, :2])
+        near = self._tree.query_ball_point(edge[:, :2], _BRIDGE_REACH_M)
+        over = [
+            bool((self._points[i, 2] < z - _BRIDGE_M).any())
+            for i, z in zip(near, edge[:, 2], strict=True)
+        ]
+        return np.where(over, _DECK_M, np.maximum(gap, 0.0) + 0.3)
 
     def _distances(
         self, strips: Sequence[LaneStrip], polygons: Sequence[FloatArray]

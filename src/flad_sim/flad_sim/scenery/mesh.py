@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -220,6 +221,7 @@ def _normals_to(axis: FloatArray) -> tuple[FloatArray, FloatArray]:
     return u, np.cross(w, u)
 
 
+@cache
 def _icosphere() -> tuple[FloatArray, NDArray[np.int64]]:
     """A unit sphere of 42 vertices and 80 triangles: an icosahedron, subdivided once."""
     g = (1.0 + math.sqrt(5.0)) / 2.0

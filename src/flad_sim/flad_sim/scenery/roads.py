@@ -21,6 +21,7 @@ KERB_M = 0.12  # step from road to pavement where the map states none (netconver
 _KERB_STONE_M = 0.15
 _CORNER_M = 6.0  # pavements that end this close to each other around a junction are joined
 _SKIRT_M = 0.4
+_SEAM_M = 0.3
 _ASPHALT_RGB: dict[str, Rgb] = {
     "driving": (70, 71, 74),
     "shoulder": (92, 92, 92),
@@ -30,7 +31,7 @@ _ASPHALT_RGB: dict[str, Rgb] = {
 _PAVEMENT_RGB: Rgb = (148, 145, 138)
 _KERB_RGB: Rgb = (172, 170, 164)
 _GRASS_RGB: Rgb = (72, 86, 44)
-_FAR_M = 420.0  # how far the land goes on beyond the roads
+_FAR_M = 340.0  # from the roads to the hills around
 _TERRAIN_CELL_M = 8.0
 
 
@@ -45,7 +46,8 @@ def add_roads(builder: MeshBuilder, network: Network, ground: Ground) -> None:
             builder.strip(strip.left, strip.right, rgb=rgb, tag=Tag.ROADS, material=ASPHALT)
             if not ground.flat:
                 for edge in (strip.left, strip.right):
-                    _add_skirt(builder, edge, _ASPHALT_RGB["shoulder"], Tag.ROADS)
+                    depth = ground.wall_below(edge)
+                    _add_skirt(builder, edge, _ASPHALT_RGB["shoulder"], Tag.ROADS, depth)
     for area in network.junction_areas:
         _add_polygon(
             builder, shapely.Polygon(area[:, :2]).buffer(0.06), _Heights([area]), Tag.ROADS
@@ -117,8 +119,12 @@ def _rise(strip: LaneStrip) -> float:
     return 0.0 if float(strip.left[:, 2].min()) % 1.0 > 0.05 else KERB_M
 
 
-def _add_skirt(builder: MeshBuilder, edge: FloatArray, rgb: Rgb, tag: Tag) -> None:
-    builder.strip(edge, edge - [0.0, 0.0, _SKIRT_M], rgb=rgb, tag=tag)
+def _add_skirt(
+    builder: MeshBuilder, edge: FloatArray, rgb: Rgb, tag: Tag, depth: FloatArray | None = None
+) -> None:
+    low = edge.copy()
+    low[:, 2] -= _SKIRT_M if depth is None else depth
+    builder.strip(edge, low, rgb=rgb, tag=tag)
 
 
 def _add_corners(builder: MeshBuilder, network: Network) -> None:
@@ -131,7 +137,8 @@ def _add_corners(builder: MeshBuilder, network: Network) -> None:
             *_quads([s for s in network.lanes if is_road(s.lane_type)]),
             *[shapely.Polygon(a[:, :2]).buffer(0) for a in network.junction_areas],
         ]
-    ).buffer(0.02)
+    )
+    roads = roads.buffer(_SEAM_M).buffer(0.02 - _SEAM_M)  # lanes and junctions meet without seams
     pavements = shapely.union_all(_quads(walked)).buffer(0.02)
     rises = {_rise(s) for s in walked}
     heights = _Heights([np.concatenate([s.left, s.right]) for s in walked])
@@ -143,6 +150,8 @@ def _add_corners(builder: MeshBuilder, network: Network) -> None:
         closed = local.buffer(_CORNER_M).buffer(-_CORNER_M)
         corner = closed.difference(roads).difference(along_streets.buffer(0.01))
         corner = corner.intersection(outline.buffer(9.0)).simplify(0.03)
+        corner = corner.buffer(-_SEAM_M).buffer(_SEAM_M)  # no slivers
+        corner = corner.difference(roads)
         _add_polygon(builder, corner, heights, Tag.SIDEWALKS, max(rises))
 
 
@@ -157,15 +166,18 @@ def _quads(strips: Sequence[LaneStrip]) -> list[shapely.Polygon]:
 
 def _add_land(builder: MeshBuilder, ground: Ground) -> None:
     x0, y0, x1, y1 = ground.bounds
+    radius = _hills_radius(ground) + 30.0
+    far_x = 0.5 * (x0 + x1) + np.array([-radius, radius])
+    far_y = 0.5 * (y0 + y1) + np.array([-radius, radius])
     if ground.flat:
         z = ground.height(x0, y0)
-        xs, ys = np.array([x0 - _FAR_M, x1 + _FAR_M]), np.array([y0 - _FAR_M, y1 + _FAR_M])
+        xs, ys = far_x, far_y
         heights = np.full((2, 2), z)
     else:
         inner_x = np.arange(x0 - 60.0, x1 + 60.0, _TERRAIN_CELL_M)
         inner_y = np.arange(y0 - 60.0, y1 + 60.0, _TERRAIN_CELL_M)
-        xs = np.concatenate([[x0 - _FAR_M], inner_x, [x1 + _FAR_M]])
-        ys = np.concatenate([[y0 - _FAR_M], inner_y, [y1 + _FAR_M]])
+        xs = np.concatenate([far_x[:1], inner_x, far_x[1:]])
+        ys = np.concatenate([far_y[:1], inner_y, far_y[1:]])
         gx, gy = np.meshgrid(xs, ys, indexing="ij")
         heights = ground.heights(np.column_stack([gx.ravel(), gy.ravel()])).reshape(gx.shape)
         heights = np.minimum(heights, _lowest_around(heights))
@@ -192,11 +204,16 @@ def _lowest_around(heights: FloatArray) -> FloatArray:
     return lowest
 
 
+def _hills_radius(ground: Ground) -> float:
+    x0, y0, x1, y1 = ground.bounds
+    return 0.5 * math.hypot(x1 - x0, y1 - y0) + _FAR_M
+
+
 def _add_hills(builder: MeshBuilder, ground: Ground) -> None:
     """Wooded hills around the land, so that streets end against something."""
     x0, y0, x1, y1 = ground.bounds
     center = np.array([0.5 * (x0 + x1), 0.5 * (y0 + y1)])
-    radius = 0.5 * math.hypot(x1 - x0, y1 - y0) + 0.8 * _FAR_M
+    radius = _hills_radius(ground)
     angle = np.linspace(0.0, 2.0 * math.pi, 97)
     z = ground.height(float(center[0]), float(center[1]))
     ridge = 24.0 + 12.0 * np.sin(3.0 * angle) + 9.0 * np.sin(7.0 * angle + 1.0)

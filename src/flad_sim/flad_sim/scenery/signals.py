@@ -124,6 +124,7 @@ def _add_head(
     tag = Tag.TRAFFIC_LIGHT
     builder.box(head.location, (0.13, 0.19, 0.55), rgb=_BLACK, tag=tag, yaw=yaw)
     builder.box(place(-0.02, 0, 0), (0.012, 0.31, 0.68), rgb=(235, 235, 230), tag=tag, yaw=yaw)
+    builder.box(place(-0.04, 0, 0), (0.012, 0.31, 0.68), rgb=_BLACK, tag=tag, yaw=yaw)
     builder.box(place(0.0, 0, 0), (0.012, 0.28, 0.65), rgb=_BLACK, tag=tag, yaw=yaw)
     fx, fy, _ = head.forward()
     for k, rgb in enumerate(_LAMPS):

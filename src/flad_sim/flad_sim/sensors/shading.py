@@ -414,7 +414,7 @@ def surface(
         shine = max(shine, 0.02 * wet)
         if ground and kind != m.GRASS and light[f.PUDDLES] > 0.0:
             level = value_noise(x * 0.4 + 5.0, y * 0.4) * 0.7 + 0.3 * value_noise(x * 1.7, y * 1.7)
-            pool = clamp01((level - 1.0 + 0.75 * light[f.PUDDLES]) * 6.0)
+            pool = clamp01((level - 0.98 + 0.52 * light[f.PUDDLES]) * 7.0)
             shine = max(shine, 0.03 + 0.22 * pool)
             ar, ag, ab = ar * (1.0 - 0.6 * pool), ag * (1.0 - 0.6 * pool), ab * (1.0 - 0.6 * pool)
 
