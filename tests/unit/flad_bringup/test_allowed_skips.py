@@ -38,7 +38,9 @@ def test_the_list_is_exactly_what_is_marked(workspace):
     ).stdout
     marked = {tuple(line.split()[1:]) for line in said.splitlines() if line.startswith("MARKED ")}
 
-    assert [tuple(line) for line in listed] == sorted(marked)
+    assert [tuple(line) for line in listed] == sorted(marked), "the list should be:\n" + "\n".join(
+        " ".join(line) for line in sorted(marked)
+    )
 
 
 def test_nothing_else_skips(workspace):

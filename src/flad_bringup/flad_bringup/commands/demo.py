@@ -20,7 +20,6 @@ from flad_bringup.commands.figures import add_json_argument, write_json
 SUMMARY = "drive a town in closed loop and write a report with pictures"
 NEEDS = ("vehicle", "sim", "carla")
 
-_RUN = "demo"
 _ROUTES = "routes/demo.xml"
 _QUICK_ROUTES = "routes/demo_quick.xml"
 
@@ -29,17 +28,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--quick", action="store_true", help="a short route: under one minute")
     parser.add_argument("--seed", type=int, default=1, help="seed of traffic and scenery")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write; starts afresh (default: runs/demo)"
+    )
     add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Drive, then say how it went and where to look."""
     started = time.monotonic()
-    folder: Path = args.workspace.runs / _RUN
-    shutil.rmtree(folder, ignore_errors=True)  # this folder is the demo's own; it starts afresh
+    folder: Path = (args.out or args.workspace.runs / "demo").absolute()
+    results_file = folder / "results.json"
+    if not _is_ours(folder, results_file):
+        print(f"{folder} holds something else; give --out a folder that is new or empty")
+        return 2
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     routes = args.workspace.config / (_QUICK_ROUTES if args.quick else _ROUTES)
-    results_file = folder / "results.json"
     evaluation = importlib.import_module("flad_carla.evaluation.cli")  # only now is it installed
     status = int(
         evaluation.main(
@@ -62,6 +67,11 @@ def run(args: argparse.Namespace) -> int:
     print(_summary(scores, folder, seconds))
     write_json(args.json, {"seconds": seconds, "folder": str(folder), "results": scores})
     return 0
+
+
+def _is_ours(folder: Path, results_file: Path) -> bool:
+    """Whether the folder may be emptied: it has nothing, or an earlier demo's run."""
+    return not folder.exists() or results_file.is_file() or not any(folder.iterdir())
 
 
 def _summary(results: dict[str, Any], folder: Path, seconds: float) -> str:
