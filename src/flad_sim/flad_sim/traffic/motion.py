@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From front bumpers to poses of boxes: smooth, on the road, with velocities.
 
-SUMO turns a vehicle at once where a lane's polyline bends. Here the rear axle is drawn behind the
-front bumper like a trailer (a tractrix), so heading and its rate are continuous and a standing
-vehicle does not turn.
+SUMO turns a vehicle at once where a lane's polyline bends. Here the rear axle follows the trail
+that the front bumper has left, so heading and its rate are continuous, a standing vehicle does not
+turn, and a long one does not cut corners.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from flad_sim.opendrive import RoadNetwork
@@ -22,6 +23,8 @@ _ACCELERATION_BLEND = 0.25  # of the newest difference; SUMO's speeds have steps
 _STEP_M = 0.02  # differences below this and `_STEP_SHARE` are the lane's own length factor
 _STEP_SHARE = 0.05
 _FADE_M = 10.0
+_STEEPEST = 0.9  # metres aside per metre ahead: a bumper at full lock
+_TRAIL_POINTS = 48  # every 0.2 m at least: enough for the longest vehicle
 _AXLES_AT = 0.6  # of half the length: where the road's height is felt
 
 
@@ -38,7 +41,8 @@ class Bodies:
         self.half = np.empty((0, 2))  # half length, half width
         self._pull = np.empty(0)  # front bumper to rear axle
         self._center_x = np.empty(0)  # of the box, ahead of the actor's origin
-        self._rear = np.empty((0, 2))
+        self._trail = np.empty((0, _TRAIL_POINTS, 2))  # of the bumper, newest first
+        self._shown = np.empty((0, 2))  # bumpers as they are drawn
         self._told = np.empty((0, 2))  # bumpers as SUMO has them
         self._offset = np.empty(0)  # metres that SUMO's bumpers are ahead of ours
         self.now = np.empty((0, 5))  # x, y, z, pitch, yaw of the actor's origin, degrees
@@ -69,14 +73,10 @@ class Bodies:
         everyone = vehicles.values()
         front = np.array([(v.x, v.y) for v in everyone])
         told = np.radians(np.array([v.yaw_deg for v in everyone]))
-        front = self._without_jerks(
-            fresh, front, told, np.array([v.speed_mps for v in everyone]), step_s
-        )
-        d = front - self._rear
-        jumped = fresh | (np.abs(np.hypot(d[:, 0], d[:, 1]) - self._pull) > _JUMP_M)
-        heading = np.where(jumped, told, np.arctan2(d[:, 1], d[:, 0]))
+        speeds = np.array([v.speed_mps for v in everyone])
+        front = self._steered(fresh, self._without_jerks(fresh, front, told, speeds, step_s))
+        heading = _follow(self._trail, fresh, front, told, self._pull)
         ahead = np.stack([np.cos(heading), np.sin(heading)], axis=1)
-        self._rear = front - self._pull[:, None] * ahead
         half = self.half[:, :1]
         center = front - half * ahead
         old_z = np.where(fresh, np.nan, self.now[:, 2])
@@ -131,6 +131,20 @@ class Bodies:
         placed: FloatArray = told - self._offset[:, None] * ahead
         return placed
 
+    def _steered(self, fresh: BoolArray, front: FloatArray) -> FloatArray:
+        """Bumper places without sliding: SUMO goes on changing lanes while a vehicle stands."""
+        yaw = np.radians(self.now[:, 4])
+        ahead = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+        aside = np.stack([-ahead[:, 1], ahead[:, 0]], axis=1)
+        d = front - self._shown
+        forward = np.sum(d * ahead, axis=1)
+        most = _STEEPEST * np.maximum(forward, 0.0)
+        side = np.clip(np.sum(d * aside, axis=1), -most, most)
+        steered = self._shown + forward[:, None] * ahead + side[:, None] * aside
+        free = fresh | (np.hypot(d[:, 0], d[:, 1]) > 2.0 * _JUMP_M)
+        self._shown = np.where(free[:, None], front, steered)
+        return self._shown
+
     def _differentiate(
         self, fresh: BoolArray, ahead: FloatArray, speeds: list[float], step_s: float
     ) -> None:
@@ -156,8 +170,9 @@ class Bodies:
         self._pull = np.array([s.extent[0] + s.wheelbase_m / 2.0 for s in specs])
         self._center_x = np.array([s.box.center[0] for s in specs])
         for name in (
-            "_rear",
+            "_trail",
             "_told",
+            "_shown",
             "_offset",
             "now",
             "_last",
@@ -172,6 +187,44 @@ class Bodies:
         self.keys = keys
         self._rows = {k: i for i, k in enumerate(keys)}
         return fresh
+
+
+@njit(cache=True, error_model="numpy")
+def _follow(
+    trail: FloatArray, fresh: BoolArray, front: FloatArray, told: FloatArray, pull: FloatArray
+) -> FloatArray:
+    """Lengthen the trails and return the headings ``[N]`` from rear axles to bumpers."""
+    headings = np.empty(len(front))
+    count = trail.shape[1]
+    for n in range(len(front)):
+        x, y = front[n, 0], front[n, 1]
+        gone = math.hypot(x - trail[n, 0, 0], y - trail[n, 0, 1])
+        if fresh[n] or gone > 3.0:
+            c, s = math.cos(told[n]), math.sin(told[n])
+            for k in range(count):
+                trail[n, k, 0] = x - k * 0.2 * c
+                trail[n, k, 1] = y - k * 0.2 * s
+            headings[n] = told[n]
+            continue
+        if gone > 0.2:
+            for k in range(count - 1, 0, -1):
+                trail[n, k, 0] = trail[n, k - 1, 0]
+                trail[n, k, 1] = trail[n, k - 1, 1]
+            trail[n, 0, 0] = x
+            trail[n, 0, 1] = y
+        px, py = x, y
+        near = 0.0
+        for k in range(count):
+            qx, qy = trail[n, k, 0], trail[n, k, 1]
+            far = math.hypot(x - qx, y - qy)
+            if far >= pull[n] or k == count - 1:
+                share = 1.0 if far <= near else min(1.0, (pull[n] - near) / (far - near))
+                px += share * (qx - px)
+                py += share * (qy - py)
+                break
+            px, py, near = qx, qy, far
+        headings[n] = math.atan2(y - py, x - px)
+    return headings
 
 
 def interpolated(last: Pose, now: Pose, share: float) -> Pose:

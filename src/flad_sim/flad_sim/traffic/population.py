@@ -39,6 +39,7 @@ class Population:
     def keep(self, clients: Sequence[ClientVehicle], tries: int = _TRIES_PER_STEP) -> None:
         """Ask for one vehicle for each that is missing, as far as places are found."""
         self._simulation.extend_routes(self._rng, _ROUTE_M)
+        self._simulation.settle_lanes(self._rng, _ROUTE_M)
         missing = self.wanted - len(self._simulation.vehicles)
         taken = [(v.x, v.y) for v in self._simulation.vehicles.values()]
         for _ in range(min(missing, tries)):

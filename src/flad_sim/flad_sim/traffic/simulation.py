@@ -40,6 +40,8 @@ _SPEED_MODE_NORMAL = 31  # SUMO's bits: it respects everything
 _SPEED_MODE_HARD = 27  # all but its ordinary deceleration
 _EMERGENCY_DECEL = 8.0  # m/s^2, dry road
 _NOT_LIMITING_MPS = 1.0
+_LANE_CHANGES_NORMAL, _LANE_CHANGES_NONE = 1621, 0  # SUMO's bits, its default and none
+_SETTLED_M = 40.0  # a lane change takes 3 s
 _open = False
 
 
@@ -62,6 +64,7 @@ class SumoVehicle:
     still_s: float = 0.0
     target_speed_mps: float = -1.0  # what it was last told, -1 to drive as it likes
     speed_mode: int = 31
+    settled: bool = False  # too near to the end of its road to change lanes
 
 
 @dataclass(slots=True)
@@ -86,6 +89,10 @@ class SumoSimulation:
         self._pending: dict[str, SumoVehicle] = {}
         self._mirrors: dict[str, _Mirror] = {}
         self._num_added = 0
+        self._reachable = {
+            lane: tuple(sorted({net.lanes[k.to_lane].edge for k in links}))
+            for lane, links in net.links.items()
+        }
         with tempfile.TemporaryDirectory(prefix="flad_sim_") as folder:
             types = Path(folder) / "types.add.xml"
             types.write_text(_types_xml(self.kinds), encoding="utf-8")
@@ -187,6 +194,30 @@ class SumoSimulation:
                 # SUMO keeps the edges that are already driven in front of the new route
                 libsumo.vehicle.setRoute(vehicle.key, vehicle.route[vehicle.route_index :] + more)
                 vehicle.route = vehicle.route + more
+
+    def settle_lanes(self, rng: random.Random, length_m: float) -> None:
+        """Near the end of a road nobody changes lanes; who is in the wrong one goes elsewhere.
+
+        SUMO would let them slide aside at the stop line, where there is no room.
+        """
+        for vehicle in self.vehicles.values():
+            lane = self.net.lanes.get(vehicle.lane)
+            if lane is None:
+                continue
+            settled = lane.length - vehicle.lane_pos_m < _SETTLED_M or lane.edge.startswith(":")
+            if settled != vehicle.settled:
+                vehicle.settled = settled
+                libsumo.vehicle.setLaneChangeMode(
+                    vehicle.key, _LANE_CHANGES_NONE if settled else _LANE_CHANGES_NORMAL
+                )
+            following = vehicle.route_index + 1
+            if not settled or lane.edge.startswith(":") or following >= len(vehicle.route):
+                continue
+            reachable = self._reachable.get(vehicle.lane, ())
+            if reachable and vehicle.route[following] not in reachable:
+                way = self.net.walk(rng, rng.choice(reachable), length_m)
+                libsumo.vehicle.setRoute(vehicle.key, [lane.edge, *way])
+                vehicle.route = [*vehicle.route[:following], *way]
 
     def _read(self) -> None:
         results = libsumo.vehicle.getAllSubscriptionResults()
