@@ -64,6 +64,7 @@ def crossroads() -> HandmadeNetwork:
     j = JUNCTION_M
     corners = [[-j, -j, 0.0], [j, -j, 0.0], [j, j, 0.0], [-j, j, 0.0]]
     area = np.array(corners) + np.array([MIDDLE_X, 0.0, 0.0])
+    area[0, 2] = area[2, 2] = 0.12  # as where an outline touches a pavement
     signals = (
         _light(
             "near", Transform(MIDDLE_X - j, LANE_M / 2), Transform(MIDDLE_X - j + 0.5, LANE_M + 0.7)

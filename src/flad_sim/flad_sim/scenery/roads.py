@@ -22,6 +22,7 @@ _KERB_STONE_M = 0.15
 _CORNER_M = 6.0  # pavements that end this close to each other around a junction are joined
 _SKIRT_M = 0.4
 _SEAM_M = 0.3
+_SAME_LEVEL_M = 2.0  # roads that differ by less in height meet, others cross by a bridge
 _ASPHALT_RGB: dict[str, Rgb] = {
     "driving": (70, 71, 74),
     "shoulder": (92, 92, 92),
@@ -48,10 +49,14 @@ def add_roads(builder: MeshBuilder, network: Network, ground: Ground) -> None:
                 for edge in (strip.left, strip.right):
                     depth = ground.wall_below(edge)
                     _add_skirt(builder, edge, _ASPHALT_RGB["shoulder"], Tag.ROADS, depth)
+    driven = np.concatenate(
+        [np.concatenate([s.left, s.right]) for s in network.lanes if is_road(s.lane_type)]
+    )
     for area in network.junction_areas:
-        _add_polygon(
-            builder, shapely.Polygon(area[:, :2]).buffer(0.06), _Heights([area]), Tag.ROADS
-        )
+        # An outline's own height may be that of a pavement it touches.
+        level = driven[np.abs(driven[:, 2] - np.median(area[:, 2])) < _SAME_LEVEL_M]
+        heights = _Heights([level if len(level) else area])
+        _add_polygon(builder, shapely.Polygon(area[:, :2]).buffer(0.06), heights, Tag.ROADS)
     _add_corners(builder, network)
     _add_land(builder, ground)
 
