@@ -83,7 +83,7 @@ class RunOutcome:
     events: list[Event] = field(default_factory=list)
     duration_game_s: float = 0.0
     duration_system_s: float = 0.0
-    trajectory_hash: str = ""
+    trajectory_hash: str = ""  # of everybody's pose and velocity in every tick
     num_ticks: int = 0
     scenarios: dict[str, str] = field(default_factory=dict)
 
@@ -198,9 +198,9 @@ class RouteRun:
 
     def _judge(self, tick: Tick, state: WorldState, now_s: float) -> list[Event]:
         self._history.append((tick.frame, now_s, state.ego))
-        at = state.ego.pose
-        v = state.ego.velocity
-        self._hash.update(struct.pack("<7d", at.x, at.y, at.z, at.yaw, v[0], v[1], v[2]))
+        for body in (state.ego, *state.actors):
+            at, v = body.pose, body.velocity
+            self._hash.update(struct.pack("<6d", at.x, at.y, at.z, at.yaw, v[0], v[1]))
         situation = self._situation(tick, state, now_s)
         self._progress.step(situation)
         events: list[Event] = []

@@ -14,7 +14,7 @@ from flad_carla.evaluation.background import populate
 from flad_carla.evaluation.pilot import Pilot
 from flad_carla.evaluation.processes import start_planner, start_simulator
 from flad_carla.session import CarlaSession, SessionConfig
-from flad_carla.session_errors import TownError
+from flad_carla.session_errors import ServerUnreachable, TownError
 from flad_common.error_codes import FladError
 from flad_common.ports import free_ports
 from flad_common.supervision import Child, Supervisor
@@ -89,6 +89,9 @@ class Venue:
         try:
             place = self._prepare(town, seed)
         except TownError:
+            raise
+        except ServerUnreachable:
+            self._failures = _MAX_FAILURES  # it was given to us: nobody will start it
             raise
         except (FladError, TimeoutError):
             self._failures += 1
