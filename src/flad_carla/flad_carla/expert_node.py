@@ -27,7 +27,7 @@ class ExpertPublisher:
             x=array("f", decision.forward),
             y=array("f", decision.left),
             step_s=STEP_S,
-            source="expert",
+            source=decision.source,
             note=decision.reason,
         )
         msg.header.stamp = Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flad_carla.bag.recorder import BagRecorder
 from flad_carla.evaluation.checkpoint import CheckpointError
-from flad_carla.evaluation.harness import Evaluation, EvaluationConfig
+from flad_carla.evaluation.harness import DRIVERS, Evaluation, EvaluationConfig
 from flad_carla.evaluation.progress_bar import ProgressBar
 from flad_carla.evaluation.protocol import PROTOCOLS
 from flad_carla.evaluation.routes import RouteFileError
@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--only", default="", metavar="IDS", help="only these route ids, separated by commas")
     add(
         "--driver",
-        choices=["expert", "external"],
+        choices=list(DRIVERS),
         default="expert",
-        help="who publishes /vehicle_0/plan: the expert here, or another process "
-        "(default: %(default)s)",
+        help="who publishes /vehicle_0/plan: the expert here, a constant speed straight ahead (a "
+        "floor for scores), or another process (default: %(default)s)",
     )
     add(
         "--protocol",

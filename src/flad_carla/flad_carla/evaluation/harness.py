@@ -50,6 +50,7 @@ _log = logging.getLogger(__name__)
 _COLLISION = SensorSpec(id=COLLISION_ID, type="sensor.other.collision")
 EMPTY_RIG = Rig(description="no sensors; the expert needs none", sensors=())
 ROLE = "vehicle_0"
+DRIVERS = ("expert", "constant", "external")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class EvaluationConfig:
 
     routes: Path
     only: tuple[str, ...] = ()
-    driver: Literal["expert", "external"] = "expert"
+    driver: Literal["expert", "constant", "external"] = "expert"
     protocol: str = "lb1.0"
     repetitions: int = 1
     seed: int = 0
@@ -164,7 +165,7 @@ class Evaluation:
         """
         first = self.checkpoint.resume() if self._config.resume else 0
         self.checkpoint.write("Started")
-        venue = Venue(self._config.venue, self._config.driver == "expert")
+        venue = Venue(self._config.venue, self._config.driver != "external")
         try:
             for number in range(first, len(self._jobs)):
                 if self._should_stop():
@@ -201,7 +202,7 @@ class Evaluation:
             rig=self._rig,
             info=info,
             seed=seed,
-            plans=self._config.driver == "expert",
+            driver=self._config.driver,
             scenarios=self._config.scenarios,
             observers=self._observers,
             control_filter=self._filter,

@@ -68,7 +68,7 @@ class DirectPilot:
         self._planner.observe(Ego(tick.stamp_ns, pose, speed))
         if decision is not None:
             self._planner.receive(
-                RawPlan(tick.stamp_ns, decision.forward, decision.left, STEP_S, "expert")
+                RawPlan(tick.stamp_ns, decision.forward, decision.left, STEP_S, decision.source)
             )
         answer = self._planner.decide(tick.sim_time_s)
         c = answer.control

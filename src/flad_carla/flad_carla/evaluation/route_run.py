@@ -14,6 +14,7 @@ from typing import Any
 
 import carla
 
+from flad_carla.evaluation.constant_driver import SOURCE, straight_ahead
 from flad_carla.evaluation.criteria import (
     Collision,
     Criterion,
@@ -64,7 +65,7 @@ class RunSetup:
     rig: Rig
     info: RunInfo
     seed: int
-    plans: bool = True  # the expert drives; else it only watches another driver
+    driver: str = "expert"  # who drives; the expert watches anyone else
     scenarios: bool = True
     observers: Sequence[Observer] = ()
     control_filter: ControlFilter | None = None
@@ -239,11 +240,15 @@ class RouteRun:
             self._expert_view = self._expert.explain(
                 self._decision, state, tick.sim_time_s - self._start_s
             )
-        answer = self._pilot.answer(
-            tick, state.ego, self._decision if due and self._setup.plans else None
-        )
+        answer = self._pilot.answer(tick, state.ego, self._published() if due else None)
         self._apply(tick, state, answer)
         return answer
+
+    def _published(self) -> Decision | None:
+        """What this process publishes as the plan; nothing where another process drives."""
+        if self._decision is None or self._setup.driver == "external":
+            return None
+        return straight_ahead(self._decision) if self._setup.driver == SOURCE else self._decision
 
     def _apply(self, tick: Tick, state: WorldState, answer: Answer) -> None:
         asked = _view_of(answer.control)

@@ -82,6 +82,7 @@ class Decision:
     red_lights: tuple[int, ...] = ()
     stop_signs: tuple[int, ...] = ()
     affected_light: int = -1
+    source: str = "expert"  # who decided, as plans say it
 
 
 class Expert:
