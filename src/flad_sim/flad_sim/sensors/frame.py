@@ -35,6 +35,7 @@ SUN_DIR, SUN_RGB, ZENITH_RGB, HORIZON_RGB, UP_RGB, DOWN_RGB, FOG_RGB = range(0, 
 NUM_LIGHT = 32
 
 LIGHT_CELL_M = 16.0  # side of a cell of the lamp and mover grids
+SKY_SIZE = 512
 FOOT_COLUMNS = 7
 LAMP_COLUMNS = 10
 CELL_SLOTS = 8  # lamps or movers that one cell can name
@@ -75,6 +76,7 @@ class Surroundings(NamedTuple):
     lamps: Any  # F32 [N, LAMP_COLUMNS] x, y, z, axis (3), r, g, b, cosine of the cone
     lamp_grid: Any  # I32 [nx, ny, CELL_SLOTS] rows of lamps, -1 none
     mover_grid: Any  # I32 [nx, ny, CELL_SLOTS] slots, -1 none
+    sky: Any  # F32 [SKY_SIZE, SKY_SIZE, 3] the upper half of the sky, see shading.draw_sky
     tone: Any  # U8 [4096] display value of tone-mapped light
     x0: np.float32
     y0: np.float32
@@ -135,6 +137,7 @@ def surroundings_pointers(a: Surroundings) -> Surroundings:
         pointer(a.lamps),
         pointer(a.lamp_grid),
         pointer(a.mover_grid),
+        pointer(a.sky),
         pointer(a.tone),
         a.x0,
         a.y0,

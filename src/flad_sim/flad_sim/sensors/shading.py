@@ -23,6 +23,7 @@ _SIZES = np.array(LEVEL_SIZES, dtype=np.int64)
 _FINEST_M = np.float32(TILE_M / LEVEL_SIZES[0])
 _PER_TILE = np.float32(1.0 / TILE_M)
 _CELL_SLOTS = f.CELL_SLOTS
+_SKY_SIZE = np.float32(f.SKY_SIZE)
 _TILE_BYTES = TILE_BYTES
 _PER_CELL = np.float32(1.0 / f.LIGHT_CELL_M)
 Rgb = tuple[float, float, float]
@@ -38,11 +39,17 @@ def lattice(x: int, y: int) -> Any:
 
 
 @kernel
+def whole(x: Any) -> int:
+    """The integer at or below ``x``: floor without the call."""
+    i = int(x)
+    return i - int(x < np.float32(i))
+
+
+@kernel
 def value_noise(x: float, y: float) -> Any:
     """Smooth noise in [0, 1) with features of size 1."""
-    fx, fy = np.floor(x), np.floor(y)
-    i, j = int(fx), int(fy)
-    u, v = x - fx, y - fy
+    i, j = whole(x), whole(y)
+    u, v = x - np.float32(i), y - np.float32(j)
     u, v = u * u * (3.0 - 2.0 * u), v * v * (3.0 - 2.0 * v)
     low = lattice(i, j) * (1.0 - u) + lattice(i + 1, j) * u
     high = lattice(i, j + 1) * (1.0 - u) + lattice(i + 1, j + 1) * u
@@ -50,14 +57,14 @@ def value_noise(x: float, y: float) -> Any:
 
 
 @kernel
-def clamp01(x: float) -> float:
+def clamp01(x: Any) -> Any:
     """``x`` in [0, 1]."""
     return min(max(x, 0.0), 1.0)
 
 
 @kernel
-def sky(light: Any, dx: float, dy: float, dz: float, detail: bool) -> Rgb:
-    """Radiance from direction ``d`` (unit); ``detail`` adds clouds, stars and the sun's disc."""
+def sky(light: Any, dx: Any, dy: Any, dz: Any, clouded: bool) -> Rgb:
+    """Radiance from direction ``d`` (unit), with clouds or without; no disc of the sun."""
     up = max(dz, 0.0)
     k = (1.0 - up) * (1.0 - up)
     k = k * k * (0.6 + 0.4 * k)
@@ -77,11 +84,11 @@ def sky(light: Any, dx: float, dy: float, dz: float, detail: bool) -> Rgb:
         r += sr * halo
         g += sg * halo
         b += sb * halo
-    if not detail:
+    if not clouded:
         return r, g, b
     if dz > 0.02 and clouds > 0.01:
         s = 1.6 / (dz + 0.08)
-        px, py = dx * s + 7.3 + 0.002 * light[f.TIME_S], dy * s - 2.1
+        px, py = dx * s + 7.3, dy * s - 2.1
         n = 0.55 * value_noise(px, py) + 0.3 * value_noise(px * 2.3, py * 2.3)
         n += 0.15 * value_noise(px * 5.1 + 3.0, py * 5.1)
         cover = clamp01((n - 0.78 + 0.62 * clouds) * 4.0) * min(1.0, dz * 8.0)
@@ -93,15 +100,48 @@ def sky(light: Any, dx: float, dy: float, dz: float, detail: bool) -> Rgb:
         r += (cr - r) * cover
         g += (cg - g) * cover
         b += (cb - b) * cover
-        sr, sg, sb = sr * (1.0 - cover), sg * (1.0 - cover), sb * (1.0 - cover)
+    return r, g, b
+
+
+@kernel
+def draw_sky(light: np.ndarray, picture: np.ndarray) -> None:
+    """Fill ``picture`` ``[SKY_SIZE, SKY_SIZE, 3]``: direction d is at d.xy / (1 + d.z) in it."""
+    n = picture.shape[0]
+    for i in range(n):
+        for j in range(n):
+            u = (np.float32(i) + 0.5) * 2.0 / np.float32(n) - 1.0
+            v = (np.float32(j) + 0.5) * 2.0 / np.float32(n) - 1.0
+            s = 2.0 / (1.0 + u * u + v * v)
+            r, g, b = sky(light, u * s, v * s, s - 1.0, True)
+            picture[i, j, 0], picture[i, j, 1], picture[i, j, 2] = r, g, b
+
+
+@kernel
+def seen_sky(around: Surroundings, dx: float, dy: float, dz: float) -> Rgb:
+    """Radiance from direction ``d``: the drawn sky, the sun's disc, stars."""
+    light, picture = around.light, around.sky
+    half = 0.5 * _SKY_SIZE
+    scale = half / (1.0 + max(dz, 0.0))
+    u, v = dx * scale + (half - 0.5), dy * scale + (half - 0.5)
+    i, j = min(max(whole(u), 0), f.SKY_SIZE - 2), min(max(whole(v), 0), f.SKY_SIZE - 2)
+    wu, wv = u - np.float32(i), v - np.float32(j)
+    a = 3 * (i * f.SKY_SIZE + j)
+    c = a + 3 * f.SKY_SIZE
+    wa, wb = (1.0 - wu) * (1.0 - wv), (1.0 - wu) * wv
+    wc, wd = wu * (1.0 - wv), wu * wv
+    r = picture[a] * wa + picture[a + 3] * wb + picture[c] * wc + picture[c + 3] * wd
+    g = picture[a + 1] * wa + picture[a + 4] * wb + picture[c + 1] * wc + picture[c + 4] * wd
+    b = picture[a + 2] * wa + picture[a + 5] * wb + picture[c + 2] * wc + picture[c + 5] * wd
+    clouds = light[f.CLOUDS]
+    toward = dx * light[f.SUN_DIR] + dy * light[f.SUN_DIR + 1] + dz * light[f.SUN_DIR + 2]
     if toward > light[f.DISC_COS]:
         shine = 12.0 * (1.0 - 0.9 * clouds)
-        r += sr * shine
-        g += sg * shine
-        b += sb * shine
+        r += light[f.SUN_RGB] * shine
+        g += light[f.SUN_RGB + 1] * shine
+        b += light[f.SUN_RGB + 2] * shine
     if light[f.NIGHT] > 0.5 and dz > 0.05 and clouds < 0.6:
         s = 180.0 / (1.0 + dz)
-        n = lattice(math.floor(dx * s), math.floor(dy * s) + 977)
+        n = lattice(whole(dx * s), whole(dy * s) + 977)
         if n > 0.9965:
             star = 0.06 * (n - 0.9965) / 0.0035
             r, g, b = r + star, g + star, b + star
@@ -123,8 +163,7 @@ def paint_at(surfaces: Surfaces, x: float, y: float, footprint_m: float) -> tupl
     """Coverage of (white, yellow) road paint around a point, filtered to ``footprint_m``."""
     tx = (x - surfaces.paint_x0) * _PER_TILE
     ty = (y - surfaces.paint_y0) * _PER_TILE
-    fi, fj = np.floor(tx), np.floor(ty)
-    i, j = int(fi), int(fj)
+    i, j = whole(tx), whole(ty)
     if i < 0 or j < 0 or i >= surfaces.paint_nx or j >= surfaces.paint_ny:
         return 0.0, 0.0
     row = int(surfaces.paint_index[i * surfaces.paint_ny + j])
@@ -136,11 +175,11 @@ def paint_at(surfaces: Surfaces, x: float, y: float, footprint_m: float) -> tupl
         texel *= 2.0
     n = _SIZES[level]
     side = np.float32(n)
-    u, v = (tx - fi) * side - 0.5, (ty - fj) * side - 0.5
-    fu, fv = np.floor(u), np.floor(v)
-    wu, wv = u - fu, v - fv
-    u0, v0 = max(int(fu), 0), max(int(fv), 0)
-    u1, v1 = min(int(fu) + 1, n - 1), min(int(fv) + 1, n - 1)
+    u, v = (tx - np.float32(i)) * side - 0.5, (ty - np.float32(j)) * side - 0.5
+    iu, iv = whole(u), whole(v)
+    wu, wv = u - np.float32(iu), v - np.float32(iv)
+    u0, v0 = max(iu, 0), max(iv, 0)
+    u1, v1 = min(iu + 1, n - 1), min(iv + 1, n - 1)
     tiles = surfaces.paint_tiles
     base = row * _TILE_BYTES + _OFFSETS[level]
     a, b = int(tiles[base + u0 * n + v0]), int(tiles[base + u1 * n + v0])
@@ -160,8 +199,8 @@ def lamps_at(
 ) -> Rgb:
     """Light that street lamps and head lights throw on a surface with normal ``n``."""
     r, g, b = 0.0, 0.0, 0.0
-    i = math.floor((x - around.x0) * _PER_CELL)
-    j = math.floor((y - around.y0) * _PER_CELL)
+    i = whole((x - around.x0) * _PER_CELL)
+    j = whole((y - around.y0) * _PER_CELL)
     if i < 0 or j < 0 or i >= around.nx or j >= around.ny:
         return r, g, b
     cell = (i * around.ny + j) * _CELL_SLOTS
@@ -188,8 +227,8 @@ def lamps_at(
 @kernel
 def under_movers(around: Surroundings, foot: Any, x: float, y: float, z: float) -> float:
     """How open the sky is for the ground at a point, between and beneath the movers."""
-    i = math.floor((x - around.x0) * _PER_CELL)
-    j = math.floor((y - around.y0) * _PER_CELL)
+    i = whole((x - around.x0) * _PER_CELL)
+    j = whole((y - around.y0) * _PER_CELL)
     if i < 0 or j < 0 or i >= around.nx or j >= around.ny:
         return 1.0
     open_sky = 1.0
@@ -222,7 +261,7 @@ def facade(
     if u < 0.0 or u >= walls[at + 11] or v < 0.0 or v >= walls[at + 10]:
         return 0.0, 0.0, 0.0, 0.0
     iu, iv = int(u), int(v)
-    fu, fv = abs(u - np.floor(u) - 0.5), v - np.floor(v) - 0.52
+    fu, fv = abs(u - np.float32(iu) - 0.5), v - np.float32(iv) - 0.52
     half_w, half_h = walls[at + 7], walls[at + 8]
     if iv == 0:
         style = lattice(int(walls[at + 9]), 3)
@@ -319,12 +358,14 @@ def surface(
         else:
             grain = 0.0
             if near > 0.0:
-                grain = (lattice(math.floor(x * 24.0), math.floor(y * 24.0)) - 0.5) * near
+                grain = (lattice(whole(x * 24.0), whole(y * 24.0)) - 0.5) * near
             k = 1.0 + 0.22 * patch + 0.22 * grain * clamp01(0.3 / (footprint_m * 10.0))
             if kind == m.PAVEMENT:
                 if near > 0.0:
                     sx, sy = x * 1.25, y * 1.25
-                    joint = min(abs(sx - np.floor(sx) - 0.5), abs(sy - np.floor(sy) - 0.5))
+                    joint = min(
+                        abs(sx - np.float32(whole(sx)) - 0.5), abs(sy - np.float32(whole(sy)) - 0.5)
+                    )
                     soft = max(footprint_m, 0.02)
                     k *= 1.0 - 0.35 * near * clamp01((0.02 - joint * 0.8) / soft + 0.5) * min(
                         1.0, 0.03 / soft
@@ -379,7 +420,7 @@ def surface(
             er, eg, eb = 5.0 * ar + 0.02, 5.0 * ag + 0.02, 5.0 * ab + 0.02
         else:
             er, eg, eb = 0.0, 0.0, 0.0
-            ar, ag, ab = 0.10 * ar, 0.10 * ag, 0.10 * ab
+            ar, ag, ab = 0.05 * ar, 0.05 * ag, 0.05 * ab
         if night > 0.0:
             er, eg, eb = (
                 er * (1.0 - 0.6 * night),
@@ -397,7 +438,7 @@ def surface(
             er, eg, eb = 0.7, 0.02, 0.015
     elif kind == m.BLINKER_LEFT or kind == m.BLINKER_RIGHT:
         wanted = 32 if kind == m.BLINKER_LEFT else 16
-        if lights & wanted and light[f.TIME_S] - np.floor(light[f.TIME_S]) < 0.5:
+        if lights & wanted and light[f.TIME_S] - np.float32(whole(light[f.TIME_S])) < 0.5:
             er, eg, eb = 3.0, 1.1, 0.05
     elif kind == m.REVERSE_LAMP:
         if lights & 64:
@@ -444,7 +485,7 @@ def surface(
         bend = 2.0 * view_cos
         mx, my, mz = dx + bend * nx, dy + bend * ny, dz + bend * nz
         sr, sg, sb = sky(light, mx, my, abs(mz), False)
-        if not ground and mz < 0.25:  # the street and the houses opposite, not the sky
+        if mz < 0.25:  # the street and the houses opposite, not the sky
             k = clamp01(0.7 - mz * 2.0)
             sr += (0.35 * light[f.UP_RGB] - sr) * k
             sg += (0.35 * light[f.UP_RGB + 1] - sg) * k

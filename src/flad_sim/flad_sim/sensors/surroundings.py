@@ -12,7 +12,8 @@ from flad_sim.sensors import frame as f
 from flad_sim.sensors.frame import I32, Movers, Surroundings
 from flad_sim.sensors.jit import kernel
 from flad_sim.sensors.lighting import light_of, tone_table
-from flad_sim.types import LightState, VisibleWorld
+from flad_sim.sensors.shading import draw_sky
+from flad_sim.types import LightState, VisibleWorld, Weather
 
 _STREET_LAMP_RGB = (26.0, 19.0, 10.5)  # candela-like, in the units of lighting.py at night
 _STREET_LAMP_REACH_M = 24.0
@@ -37,6 +38,8 @@ class SurroundingsMaker:
             math.ceil((y1 - y0 + 2 * margin) / f.LIGHT_CELL_M),
         )
         self._tone = tone_table()
+        self._sky = np.zeros((f.SKY_SIZE, f.SKY_SIZE, 3), dtype=np.float32)
+        self._sky_weather: Weather | None = None
         self._signals = scenery.signals
         self._empty: I32 = np.full((*size, f.CELL_SLOTS), -1, dtype=np.int32)
         self._street_lamps = np.zeros((len(scenery.street_lamps), f.LAMP_COLUMNS), dtype=np.float32)
@@ -71,10 +74,18 @@ class SurroundingsMaker:
             lamps,
             lamp_grid,
             mover_grid,
+            self._sky_of(world.weather, light),
             self._tone,
             *self._origin,
             *self._empty.shape[:2],
         )
+
+    def _sky_of(self, weather: Weather, light: f.F32) -> f.F32:
+        """The sky's picture, drawn anew when the weather has changed."""
+        if weather != self._sky_weather:
+            draw_sky(light, self._sky)
+            self._sky_weather = weather
+        return self._sky
 
     def _with_head_lamps(self, movers: Movers, num_slots: int) -> tuple[f.F32, I32]:
         grid = self._street_grid.copy()

@@ -23,7 +23,7 @@ from flad_sim.sensors.frame import (
     view_pointers,
 )
 from flad_sim.sensors.jit import kernel, pointer
-from flad_sim.sensors.shading import display, fogged, paint_at, sky, surface
+from flad_sim.sensors.shading import display, fogged, paint_at, seen_sky, surface
 
 _FAR_M = np.float32(3000.0)
 _ROAD_LINES = 24  # Tag.ROAD_LINES
@@ -150,7 +150,7 @@ def render_rows(
                 dx, dy, dz = rays[e.DIR_X + k], rays[e.DIR_Y + k], rays[e.DIR_Z + k]
                 ux, uy, uz = dx * short, dy * short, dz * short
                 if ids[e.GEOM_ID + k] == e.INVALID:
-                    r, g, b = sky(light, ux, uy, uz, True)
+                    r, g, b = seen_sky(around, ux, uy, uz)
                     haze = fogged(around, 900.0, view.origin[2], 900.0 * max(uz, 0.0))
                 else:
                     t = rays[e.T_FAR + k]
