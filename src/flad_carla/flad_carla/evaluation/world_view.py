@@ -73,7 +73,7 @@ class WorldView:
 
     def read(self, snapshot: carla.WorldSnapshot) -> WorldState:
         """The state in ``snapshot``."""
-        states = list(snapshot)
+        states = sorted(snapshot, key=lambda actor: actor.id)  # a run repeats in this order
         if unknown := [a.id for a in states if a.id not in self._known]:
             self._learn(self._world.get_actors(unknown))
             for actor_id in unknown:
