@@ -79,7 +79,7 @@ from test_traffic import _hash
 from flad_sim.towns import load_town
 from flad_sim.traffic import Traffic
 t = Traffic(load_town("Grid"), seed=int(sys.argv[1]), num_vehicles=40, num_walkers=12)
-print(_hash(t, 200))
+print(_hash(t, 120))
 """
 
 
@@ -98,7 +98,7 @@ def test_one_seed_gives_the_same_states_to_the_last_bit(start, request):
     assert in_a_process(6) != first
     for _ in range(2):  # a new episode in a process that has already run one
         traffic = start("Grid", seed=5, num_vehicles=40, num_walkers=12)
-        assert _hash(traffic, 200) == first
+        assert _hash(traffic, 120) == first
         traffic.close()
 
 
@@ -113,9 +113,9 @@ def test_time_may_pass_in_any_steps(start):
 
     reference = run([0.05] * 40)
     assert run([0.1] * 20) == reference
-    assert run([0.02] * 100) == pytest.approx(reference) or run([0.02] * 100) == reference
+    assert run([0.02] * 100) == reference
     # in between, poses lie between those of SUMO's steps
-    before, after, between = run([0.05] * 40), run([0.05] * 41), run([0.05] * 40 + [0.02])
+    before, after, between = reference, run([0.05] * 41), run([0.05] * 40 + [0.02])
     for key, here in between.items():
         if key in before and key in after:
             a, b = before[key], after[key]
@@ -216,6 +216,22 @@ def test_vehicles_keep_to_the_speed_limit(start):
                 fastest = max(fastest, speed)
                 assert speed < 1.12 * limit + 4.0  # they may still be braking after a faster road
     assert fastest > 15.0
+
+
+def test_nobody_cycles_on_the_fast_road(start):
+    traffic = start("Ring", num_vehicles=60, seed=8)
+    network = load_town("Ring").network
+    found = 0
+    for k in range(600):
+        traffic.step(DT)
+        if k % 30 == 0:
+            for a in _vehicles(traffic):
+                if find(a.blueprint).base_type == "bicycle":
+                    t = a.pose.transform
+                    at = np.array([[t.x, t.y]])
+                    assert network.speed_limits_kmh(at, np.array([t.z]))[0] < 60.0
+                    found += 1
+    assert found
 
 
 def test_the_population_is_kept_and_nobody_appears_in_sight(start):

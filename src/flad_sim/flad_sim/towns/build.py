@@ -74,7 +74,7 @@ def _write_edges(plan: TownPlan, path: Path) -> None:
                 "speed": f"{street.speed_kmh / 3.6:.4f}",
                 "priority": str(street.priority),
                 "spreadType": street.spread,
-                "disallow": "pedestrian",
+                "disallow": "pedestrian" if street.sidewalk > 0.0 else "pedestrian bicycle",
             },
         )
         if street.sidewalk > 0.0:

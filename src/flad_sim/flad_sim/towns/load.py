@@ -30,7 +30,7 @@ _PLANS: dict[str, Callable[[], TownPlan]] = {
     "OldTown": old_town_plan,
     "Ring": ring_plan,
 }
-_FORMAT = 3  # raise it when the same plan has to give other files
+_FORMAT = 4  # raise it when the same plan has to give other files
 _MAX_MAP_BYTES = 256 * 1024 * 1024
 
 

@@ -39,6 +39,11 @@ class VehicleKind:
     min_gap_m: float
 
     @property
+    def cycles(self) -> bool:
+        """Whether it is ridden by muscle, and keeps off fast roads."""
+        return self.sumo_class == "bicycle"
+
+    @property
     def type_id(self) -> str:
         """Name of the SUMO vehicle type."""
         return f"type_{self.spec.blueprint}"

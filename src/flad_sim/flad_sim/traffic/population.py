@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from flad_sim.traffic.fleet import VehicleKind, draw_color, draw_kind
+from flad_sim.traffic.fleet import draw_color, draw_kind
 from flad_sim.traffic.simulation import SumoSimulation
 from flad_sim.traffic.sumo_net import NetLane
 from flad_sim.types import ClientVehicle
@@ -50,7 +50,9 @@ class Population:
         kind = draw_kind(rng, self._simulation.kinds)
         color = draw_color(rng, kind.spec)
         lane = rng.choices(self._lanes, self._weights)[0]
-        if kind.sumo_class == "bicycle":
+        if kind.cycles:
+            if lane.edge not in self._simulation.net.cycle_ways:
+                return
             lane = self._rightmost(lane)
         length = 2.0 * kind.spec.extent[0]
         highest = max(length + 0.5, lane.length - _END_MARGIN_M)
@@ -61,7 +63,7 @@ class Population:
             return
         if position > lane.length or any(math.hypot(p - x, q - y) < _SPACING_M for p, q in taken):
             return
-        route = self._simulation.net.walk(rng, lane.edge, _ROUTE_M)
+        route = self._simulation.net.walk(rng, lane.edge, _ROUTE_M, cycling=kind.cycles)
         speed = min(_START_SHARE * lane.speed_mps, kind.top_speed_mps)
         self._simulation.add(kind, color, route, lane.index, position, speed)
         taken.append((x, y))
@@ -69,12 +71,7 @@ class Population:
     def _rightmost(self, lane: NetLane) -> NetLane:
         net = self._simulation.net
         usable = [net.lanes[i] for i in net.edges[lane.edge] if net.lanes[i].for_cars]
-        return usable[0]
-
-
-def kind_fits(kind: VehicleKind, lane: NetLane) -> bool:
-    """Whether SUMO lets this kind on that lane."""
-    return lane.for_bicycles if kind.sumo_class == "bicycle" else lane.for_cars
+        return next((k for k in usable if k.for_bicycles), usable[0])
 
 
 def _along(lane: NetLane, position: float) -> tuple[float, float]:

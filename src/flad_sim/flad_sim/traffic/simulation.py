@@ -140,7 +140,7 @@ class SumoSimulation:
         """Take a vehicle out; unknown keys are ignored."""
         if key in self.vehicles or key in self._pending:
             libsumo.vehicle.unsubscribe(key)  # else the next step asks for it and fails
-            libsumo.vehicle.remove(key)
+            _forget(key)
             self.vehicles.pop(key, None)
             self._pending.pop(key, None)
 
@@ -156,7 +156,7 @@ class SumoSimulation:
                 self.vehicles[key] = vehicle
                 libsumo.vehicle.subscribe(key, _WATCHED)
         for key in self._pending:
-            libsumo.vehicle.remove(key)
+            _forget(key)
         self._pending.clear()
         self._read()
 
@@ -189,7 +189,7 @@ class SumoSimulation:
         for vehicle in self.vehicles.values():
             if vehicle.route_index < len(vehicle.route) - 2 or vehicle.lane.startswith(":"):
                 continue
-            more = self.net.walk(rng, vehicle.route[-1], length_m)[1:]
+            more = self.net.walk(rng, vehicle.route[-1], length_m, cycling=vehicle.kind.cycles)[1:]
             if more:
                 # SUMO keeps the edges that are already driven in front of the new route
                 libsumo.vehicle.setRoute(vehicle.key, vehicle.route[vehicle.route_index :] + more)
@@ -221,6 +221,8 @@ class SumoSimulation:
 
     def _read(self) -> None:
         results = libsumo.vehicle.getAllSubscriptionResults()
+        for key in [k for k in self.vehicles if k not in results]:
+            del self.vehicles[key]
         to_carla = self.net.to_carla
         for key, vehicle in self.vehicles.items():
             values = results[key]
@@ -263,8 +265,12 @@ class SumoSimulation:
 
     def _forget_mirror(self, key: str) -> None:
         del self._mirrors[key]
-        with contextlib.suppress(libsumo.TraCIException):  # SUMO may have lost it already
-            libsumo.vehicle.remove(key)
+        _forget(key)
+
+
+def _forget(key: str) -> None:
+    with contextlib.suppress(libsumo.TraCIException):  # SUMO may have dropped it already
+        libsumo.vehicle.remove(key)
 
 
 def _command(net: Path, types: Path, seed: int) -> list[str]:

@@ -18,6 +18,8 @@ import numpy as np
 from flad_sim.traffic.errors import TrafficError
 from flad_sim.types import FloatArray
 
+_CYCLING_LIMIT_MPS = 16.7  # 60 km/h: nobody cycles on faster roads
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetLane:
@@ -58,6 +60,7 @@ class SumoNet:
     links: dict[str, tuple[NetLink, ...]]  # by from_lane
     successors: dict[str, tuple[str, ...]]  # edges that cars can go on to, U-turns last
     turns_back: dict[str, frozenset[str]] = field(default_factory=dict)
+    cycle_ways: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the same for bicycles
 
     def to_carla(self, x: float, y: float) -> tuple[float, float]:
         """A SUMO position in CARLA's frame."""
@@ -71,16 +74,22 @@ class SumoNet:
         """Edges on which cars may be and from which they can go on, sorted."""
         return sorted(e for e, following in self.successors.items() if following)
 
-    def walk(self, rng: random.Random, start: str, length_m: float) -> list[str]:
-        """A random route from ``start`` of at least that length, shorter at a dead end."""
+    def walk(
+        self, rng: random.Random, start: str, length_m: float, *, cycling: bool = False
+    ) -> list[str]:
+        """A random route from ``start`` of at least that length, shorter at a dead end.
+
+        Bicycles keep off fast roads where they can.
+        """
+        ways = self.cycle_ways if cycling and start in self.cycle_ways else self.successors
         route = [start]
         driven = self.lanes[self.edges[start][0]].length
         while driven < length_m:
-            options = self.successors.get(route[-1], ())
+            options = ways.get(route[-1], ())
             back = self.turns_back.get(route[-1], frozenset())
-            ahead = [e for e in options if e not in back and self.successors.get(e)]
+            ahead = [e for e in options if e not in back and ways.get(e)]
             if not ahead:
-                ahead = [e for e in options if self.successors.get(e)] or list(options)
+                ahead = [e for e in options if ways.get(e)] or list(options)
             if not ahead:
                 break
             route.append(rng.choice(ahead))
@@ -131,18 +140,39 @@ def read_sumo_net(path: Path) -> SumoNet:
             successors[start.edge].append(end.edge)
         if element.get("dir") == "t":
             turns_back[start.edge].add(end.edge)
+    streets = {k: tuple(sorted(v)) for k, v in successors.items()}
     net = SumoNet(
         path=path,
         offset=(off_x, off_y),
         lanes=lanes,
         edges=edges,
         links={k: tuple(v) for k, v in links.items()},
-        successors={k: tuple(sorted(v)) for k, v in successors.items()},
+        successors=streets,
+        cycle_ways=_cycle_ways(streets, edges, lanes),
         turns_back={k: frozenset(v) for k, v in turns_back.items()},
     )
     if not net.car_edges():
         raise TrafficError(f"{path} has no road that cars can drive on: check its lanes' classes")
     return net
+
+
+def _cycle_ways(
+    streets: dict[str, tuple[str, ...]],
+    edges: dict[str, tuple[str, ...]],
+    lanes: dict[str, NetLane],
+) -> dict[str, tuple[str, ...]]:
+    """Slow streets from which slow streets go on for ever."""
+    open_to = {
+        edge
+        for edge in streets
+        if any(lanes[i].for_bicycles and lanes[i].for_cars for i in edges[edge])
+        and all(lanes[i].speed_mps <= _CYCLING_LIMIT_MPS for i in edges[edge])
+    }
+    while True:
+        kept = {edge for edge in open_to if any(e in open_to for e in streets[edge])}
+        if kept == open_to:
+            return {e: tuple(f for f in streets[e] if f in kept) for e in sorted(kept)}
+        open_to = kept
 
 
 def _lane(element: ET.Element, edge: str, off_x: float, off_y: float) -> NetLane:
