@@ -67,6 +67,7 @@ class Renderer:
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="renderer")
         self._memory = local()
         self._heads_deg: dict[int, float] = {}
+        self._canvases: dict[int, NDArray[np.uint8]] = {}
         self._warm_up()
 
     def render(self, world: VisibleWorld, requests: Sequence[SensorRequest]) -> dict[int, bytes]:
@@ -88,6 +89,7 @@ class Renderer:
     def forget(self, sensor_id: int) -> None:
         """Drop what is kept for a destroyed sensor."""
         self._heads_deg.pop(sensor_id, None)
+        self._canvases.pop(sensor_id, None)
 
     def cast_ray(self, world: VisibleWorld, start: Vec3, end: Vec3) -> list[tuple[Vec3, Tag]]:
         """Every surface between two points, from ``start`` on."""
@@ -153,7 +155,7 @@ class Renderer:
     ) -> tuple[list[Future[None]], Callable[[], bytes]]:
         camera = CameraConfig.from_attributes(request.attributes)
         view = camera.view(request.transform)
-        image = np.empty((view.height, view.width, 4), dtype=np.uint8)
+        image = self._canvas(request.sensor_id, (view.height, view.width, 4))
         stage = self._stage
 
         def rows(first: int, last: int) -> None:
@@ -261,6 +263,13 @@ class Renderer:
             sweep.cos_incidence, sweep.tag, sweep.actor,
             mem.packet(),
         )  # fmt: skip
+
+    def _canvas(self, sensor_id: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+        """A camera's own memory, kept from frame to frame: fresh pages cost time."""
+        canvas = self._canvases.get(sensor_id)
+        if canvas is None or canvas.shape != shape:
+            canvas = self._canvases[sensor_id] = np.empty(shape, dtype=np.uint8)
+        return canvas
 
     def _packet_memory(self) -> PacketMemory:
         if not hasattr(self._memory, "packet"):
