@@ -105,11 +105,13 @@ class Transform:
 
     def to_world(self, points: FloatArray) -> FloatArray:
         """Local points ``[N, 3]`` in world coordinates ``[N, 3]``."""
-        return np.asarray(points) @ self.rotation_matrix().T + np.array(self.location)
+        moved: FloatArray = np.asarray(points) @ self.rotation_matrix().T + np.array(self.location)
+        return moved
 
     def to_local(self, points: FloatArray) -> FloatArray:
         """World points ``[N, 3]`` in local coordinates ``[N, 3]``."""
-        return (np.asarray(points) - np.array(self.location)) @ self.rotation_matrix()
+        local: FloatArray = (np.asarray(points) - np.array(self.location)) @ self.rotation_matrix()
+        return local
 
     def compose(self, local: Transform) -> Transform:
         """The world pose of something mounted at ``local`` on this pose."""
