@@ -18,7 +18,24 @@ from flad_carla.session import CarlaSession
 _log = logging.getLogger(__name__)
 
 
-def populate(session: CarlaSession, vehicles: int, walkers: int, seed: int) -> None:
+class Background:
+    """The traffic of one episode. Its manager must end before any vehicle goes.
+
+    A TrafficManager that outlives a vehicle it has seen takes the whole process with it: on its
+    last step it asks for that vehicle's box, and the client turns the refusal into an abort.
+    """
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+
+    def close(self) -> None:
+        """End the manager; the actors go with the next episode."""
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            manager.shut_down()
+
+
+def populate(session: CarlaSession, vehicles: int, walkers: int, seed: int) -> Background:
     """Fill the world up to this many background vehicles and walkers, seeded.
 
     The actors belong to the episode: the next ``load_town`` takes them away.
@@ -29,16 +46,18 @@ def populate(session: CarlaSession, vehicles: int, walkers: int, seed: int) -> N
         a for a in actors.filter("vehicle.*") if a.attributes.get("role_name") in BACKGROUND_ROLES
     ]
     rng = random.Random(seed)
+    manager = None
     if len(present) < vehicles:
-        _add_vehicles(session, vehicles - len(present), rng, seed)
+        manager = session.client.get_trafficmanager(session.config.traffic_manager_port)
+        manager.set_synchronous_mode(True)
+        manager.set_random_device_seed(seed)
+        _add_vehicles(session, vehicles - len(present), rng)
     if len(actors.filter("walker.*")) < walkers:
         _add_walkers(session, walkers - len(actors.filter("walker.*")), rng)
+    return Background(manager)
 
 
-def _add_vehicles(session: CarlaSession, count: int, rng: random.Random, seed: int) -> None:
-    manager = session.client.get_trafficmanager(session.config.traffic_manager_port)
-    manager.set_synchronous_mode(True)
-    manager.set_random_device_seed(seed)
+def _add_vehicles(session: CarlaSession, count: int, rng: random.Random) -> None:
     library = sorted(
         (b for b in session.world.get_blueprint_library().filter("vehicle.*") if _is_car(b)),
         key=lambda b: b.id,

@@ -207,6 +207,7 @@ class Evaluation:
             observers=self._observers,
             control_filter=self._filter,
             on_progress=self._progress.route_moves,
+            on_over=venue.leave,
         )
         outcome = self._observed(RouteRun(place.session, place.pilot, setup), setup, job)
         if outcome.failure == SIMULATION_CRASHED:

@@ -70,7 +70,7 @@ class RunSetup:
     observers: Sequence[Observer] = ()
     control_filter: ControlFilter | None = None
     on_progress: Callable[[float, float], None] = lambda percent, sim_s: None
-    is_cancelled: Callable[[], bool] = lambda: False
+    on_over: Callable[[], None] = lambda: None  # called before any actor goes
 
 
 @dataclass(kw_only=True)
@@ -187,9 +187,7 @@ class RouteRun:
             out.completion = self._progress.percent
             out.num_ticks += 1
             self._setup.on_progress(out.completion, now_s)
-            if done or self._setup.is_cancelled():
-                if not done:
-                    raise KeyboardInterrupt
+            if done:
                 out.reached = self._progress.reached
                 return
             if out.num_ticks % _WEATHER_EVERY == 0 and len(self._setup.route.weathers) > 1:
@@ -299,9 +297,9 @@ class RouteRun:
     # --- after ----------------------------------------------------------------------------------
 
     def _clean_up(self, role: str) -> None:
-        steps: list[Callable[[], None]] = [self._pilot.end]
+        steps: list[Callable[[], None]] = [self._setup.on_over, self._pilot.end]
         if hasattr(self, "_scenarios"):
-            steps.insert(0, self._scenarios.clean_up)
+            steps.insert(1, self._scenarios.clean_up)
         if role in self._session.egos:
             steps.append(lambda: self._session.destroy_ego(role))
         for step in steps:

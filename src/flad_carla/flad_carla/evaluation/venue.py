@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from flad_carla.bridge import BridgeConfig
-from flad_carla.evaluation.background import populate
+from flad_carla.evaluation.background import Background, populate
 from flad_carla.evaluation.pilot import Pilot
 from flad_carla.evaluation.processes import start_planner, start_simulator
 from flad_carla.session import CarlaSession, SessionConfig
@@ -74,6 +74,7 @@ class Venue:
         self._pilot: Pilot | None = None
         self._key: tuple[str, int] | None = None
         self._failures = 0
+        self._background: Background | None = None
 
     @property
     def is_hopeless(self) -> bool:
@@ -113,11 +114,19 @@ class Venue:
         if self._pilot is None:
             self._pilot = self._make_pilot(self._session)
         if given:
-            populate(self._session, self._config.traffic, self._config.walkers, seed)
+            config = self._config
+            self._background = populate(self._session, config.traffic, config.walkers, seed)
         return Place(self._session, self._pilot)
+
+    def leave(self) -> None:
+        """The route is over: nothing of it may move any more."""
+        background, self._background = self._background, None
+        if background is not None:
+            background.close()
 
     def reset(self) -> None:
         """End session and simulator; the next route gets new ones."""
+        self.leave()
         for name in ("_pilot", "_session"):
             part = getattr(self, name)
             setattr(self, name, None)
@@ -152,7 +161,13 @@ class Venue:
                 walkers=config.walkers,
             )
         self._session = CarlaSession(
-            SessionConfig(host=host, port=port or 2000, fixed_delta_s=config.step_s, seed=seed)
+            SessionConfig(
+                host=host,
+                port=port or 2000,
+                fixed_delta_s=config.step_s,
+                seed=seed,
+                traffic_manager_port=free_ports().start,
+            )
         )
 
     def _make_pilot(self, session: CarlaSession) -> Pilot:
