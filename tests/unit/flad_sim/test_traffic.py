@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import re
@@ -16,11 +17,12 @@ from shapely.geometry import Point, Polygon, box
 
 from flad_sim.catalogue import find
 from flad_sim.opendrive.sections import is_driving
-from flad_sim.towns import load_town
+from flad_sim.towns import load_town as load_any_town
 from flad_sim.traffic import Traffic, TrafficError
 from flad_sim.types import ClientVehicle, LightState, Pose, Transform
 
 DT = 0.05
+load_town = functools.cache(load_any_town)  # towns do not change
 CAR = "vehicle.lincoln.mkz_2020"
 EXTENT = find(CAR).extent
 
@@ -498,7 +500,7 @@ def test_a_map_without_signals_drives_by_priority(start, tmp_path):
     path = tmp_path / "plain.xodr"
     text = load_town("OldTown").xodr_text
     path.write_text(re.sub(r"<signals>.*?</signals>", "", text, flags=re.DOTALL))
-    traffic = start(load_town(path, cache_dir=tmp_path), num_vehicles=30)
+    traffic = start(load_any_town(path, cache_dir=tmp_path), num_vehicles=30)
     assert traffic.lights() == []
     travelled = {}
     for _ in range(600):
