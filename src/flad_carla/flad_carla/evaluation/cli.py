@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,7 +140,7 @@ def _config(args: argparse.Namespace) -> EvaluationConfig:
             traffic=args.traffic,
             walkers=args.walkers,
             mode=args.mode,
-            domain_id=50 + os.getpid() % 50 if args.domain is None else args.domain,
+            domain_id=args.domain,
             logs=args.logs,
         ),
     )

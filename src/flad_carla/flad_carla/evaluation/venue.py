@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from flad_carla.bridge import BridgeConfig
 from flad_carla.evaluation.background import Background, populate
+from flad_carla.evaluation.domain import own_domain
 from flad_carla.evaluation.pilot import Pilot
 from flad_carla.evaluation.processes import start_planner, start_simulator
 from flad_carla.session import CarlaSession, SessionConfig
@@ -36,14 +38,14 @@ class VenueConfig:
     walkers: int = 0
     mode: Literal["lockstep", "realtime"] = "lockstep"
     step_s: float = 0.05
-    domain_id: int = 60
+    domain_id: int | None = None  # None: one that nobody else uses
     logs: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("traffic", "walkers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.domain_id <= 101:
+        if self.domain_id is not None and not 0 <= self.domain_id <= 101:
             raise ValueError(f"domain_id must be in 0..101, got {self.domain_id}")
         if self.town_dir is not None and not self.town_dir.is_dir():
             raise ValueError(f"town_dir {self.town_dir} is no folder")
@@ -74,6 +76,9 @@ class Venue:
         self._pilot: Pilot | None = None
         self._key: tuple[str, int] | None = None
         self._failures = 0
+        self._exit = ExitStack()
+        given = config.domain_id
+        self._domain_id = self._exit.enter_context(own_domain()) if given is None else given
         self._background: Background | None = None
 
     @property
@@ -142,6 +147,7 @@ class Venue:
         """End everything."""
         self.reset()
         self._planners.stop()
+        self._exit.close()
         self._folder.cleanup()
 
     def _open(self, town: str, files: list[Path], seed: int) -> None:
@@ -177,10 +183,10 @@ class Venue:
         if self._planner is None or not self._planner.is_running:
             self._planners.stop()
             self._planner = start_planner(
-                self._planners, role=_ROLE, mode=config.mode, domain_id=config.domain_id
+                self._planners, role=_ROLE, mode=config.mode, domain_id=self._domain_id
             )
         bridge = BridgeConfig(mode=config.mode)
-        return RosPilot(session, bridge, config.domain_id, plans=self._plans)
+        return RosPilot(session, bridge, self._domain_id, plans=self._plans)
 
     def _is_alive(self) -> bool:
         return self._simulator is None or self._simulator.is_running

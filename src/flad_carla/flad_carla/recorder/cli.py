@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -179,7 +178,7 @@ def _drive(
             town_dir=args.town_dir,
             traffic=args.traffic,
             walkers=args.walkers,
-            domain_id=50 + os.getpid() % 50 if args.domain is None else args.domain,
+            domain_id=args.domain,
             logs=args.logs,
         ),
     )
