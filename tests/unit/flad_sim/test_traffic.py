@@ -18,7 +18,7 @@ from shapely.geometry import Point, Polygon, box
 from flad_sim.catalogue import find
 from flad_sim.opendrive.sections import is_driving
 from flad_sim.towns import load_town as load_any_town
-from flad_sim.traffic import Traffic, TrafficError
+from flad_sim.traffic import Traffic, TrafficError, prediction, sweeps
 from flad_sim.types import ClientVehicle, LightState, Pose, Transform
 
 DT = 0.05
@@ -508,6 +508,10 @@ def test_a_map_without_signals_drives_by_priority(start, tmp_path):
         for a in _vehicles(traffic):
             travelled[a.key] = travelled.get(a.key, 0.0) + DT * math.hypot(*a.pose.velocity[:2])
     assert sum(d > 60.0 for d in travelled.values()) > 20
+
+
+def test_kernels_and_predictions_agree_on_time():
+    assert sweeps.TIME_STEP_S == prediction.TIME_STEP_S
 
 
 def test_a_second_simulation_in_one_process_is_refused(start):
