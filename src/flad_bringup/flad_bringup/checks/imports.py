@@ -67,7 +67,7 @@ class Import:
 
 def import_complaints(root: Path) -> list[str]:
     """Every import that breaks a rule, as ``file:line: what and why``."""
-    distributions = importlib.metadata.packages_distributions()
+    distributions = _distributions()
     allowed = {p: _declared(root, sets) for p, sets in REQUIREMENTS.items()}
     complaints = []
     for found in find_imports(root):
@@ -78,7 +78,7 @@ def import_complaints(root: Path) -> list[str]:
 
 def unused_requirements(root: Path) -> list[str]:
     """Requirements that no package imports: somebody took something out and left its weight."""
-    distributions = importlib.metadata.packages_distributions()
+    distributions = _distributions()
     imported = {
         _normal(distribution)
         for found in find_imports(root)
@@ -148,6 +148,20 @@ def _objection(
         files = " or ".join(f"requirements/{s}.txt" for s in REQUIREMENTS[package])
         return f"{name} ({', '.join(sorted(names))}) is not in {files}"
     return None
+
+
+def _distributions() -> dict[str, list[str]]:
+    """Names that can be imported, and who installs them.
+
+    Python 3.10's ``packages_distributions`` misses wheels without a ``top_level.txt``.
+    """
+    owners: dict[str, list[str]] = {}
+    for distribution in importlib.metadata.distributions():
+        listed = (distribution.read_text("top_level.txt") or "").split()
+        folders = {f.parts[0] for f in distribution.files or [] if f.suffix in (".py", ".so")}
+        for name in {*listed, *(folder.split(".")[0] for folder in folders)}:
+            owners.setdefault(name, []).append(distribution.name)
+    return owners
 
 
 def _declared(root: Path, sets: tuple[str, ...]) -> frozenset[str]:
