@@ -112,3 +112,19 @@ def test_heads_hang_near_their_pole_above_the_road(
         (box,) = light.get_light_boxes()
         foot = light.get_location()
         assert 2.0 < box.location.z - foot.z < 8.0
+
+
+def test_the_trigger_box_lies_across_the_lanes_of_its_stop_points(lights: list[Any]) -> None:
+    """As the leaderboard reads it: x of the box along the actor's x axis crosses every lane."""
+    several = 0
+    for light in lights:
+        stops = light.get_stop_waypoints()
+        box, pose = light.trigger_volume, light.get_transform()
+        assert abs(box.rotation.yaw) < 1.0
+        assert box.extent.x > 1.4 * len({(w.road_id, w.lane_id) for w in stops})
+        axis = pose.rotation.yaw
+        for stop in stops:
+            across = (stop.transform.rotation.yaw - axis) % 180.0
+            assert across == pytest.approx(90.0, abs=15.0)
+        several += len(stops) > 1
+    assert several > 0

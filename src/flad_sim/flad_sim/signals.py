@@ -11,7 +11,7 @@ import numpy as np
 from flad_sim.actors import TrafficLight, TrafficSign
 from flad_sim.blueprints import BlueprintLibrary
 from flad_sim.registry import ActorRegistry
-from flad_sim.types import BoundingBox, LightState, LightStatus, Pose, Signal
+from flad_sim.types import BoundingBox, LightState, LightStatus, Pose, Signal, Transform
 
 LIGHT_KIND = "1000001"
 _SIGNS = {"205": "traffic.yield", "206": "traffic.stop"}
@@ -29,7 +29,7 @@ def place_signals(
             continue
         actor_id = actors.new_id()
         blueprint = library[blueprint_id]
-        box, pose = trigger_in_own_frame(signal), Pose(signal.transform)
+        box, pose = trigger_in_own_frame(signal), Pose(actor_transform(signal))
         if signal.kind == LIGHT_KIND:
             actors.add(
                 TrafficLight(
@@ -57,11 +57,22 @@ def place_signals(
             )
 
 
+def actor_transform(signal: Signal) -> Transform:
+    """The actor's pose: a light's x axis lies across the lanes that it controls.
+
+    The leaderboard's red light test walks along that axis of the trigger box to find the lanes.
+    """
+    if signal.kind != LIGHT_KIND:
+        return signal.transform
+    return signal.transform.moved(yaw=signal.transform.yaw + 90.0)
+
+
 def trigger_in_own_frame(signal: Signal) -> BoundingBox:
-    """The trigger box, given in the world, as seen from the signal's foot."""
-    center = signal.transform.to_local(np.array([signal.trigger.center]))[0]
-    x, y, z = (float(v) for v in center)
-    return BoundingBox((x, y, z), signal.trigger.extent, signal.trigger.yaw - signal.transform.yaw)
+    """The trigger box, given in the world, as seen from its actor."""
+    own = actor_transform(signal)
+    x, y, z = (float(v) for v in own.to_local(np.array([signal.trigger.center]))[0])
+    yaw = (signal.trigger.yaw - own.yaw + 90.0) % 180.0 - 90.0  # a box looks the same turned round
+    return BoundingBox((x, y, z), signal.trigger.extent, yaw)
 
 
 def _blueprint_id(signal: Signal) -> str | None:
