@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flad_carla.expert.config import ExpertConfig
-from flad_carla.expert.driver import STEP_S, Decision, Expert, no_side_lanes
+from flad_carla.expert.driver import STEP_S, Decision, Expert
+from flad_carla.expert.lane_use import no_side_lanes
 from flad_carla.expert.scene import Agents, EgoState, Light, Scene
 from flad_carla.route_planner import RoadOption, RoutePoint
 from flad_planner.geometry import Pose2

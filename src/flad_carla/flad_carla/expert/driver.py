@@ -3,43 +3,28 @@
 
 Its speed is the least of what the terms allow (intelligent driver model on each): who drives
 ahead, who will cross, lights, stop signs, bends. Its path is the route, shifted sideways to pass
-what blocks the lane. See ``hazards`` (others), ``rules`` (lights, signs), ``passing`` (lanes).
+what blocks the lane. See ``hazards`` (others), ``rules`` (lights, signs), ``lane_use`` (lanes).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from flad_carla.expert.blockers import Blockers
 from flad_carla.expert.config import ExpertConfig
-from flad_carla.expert.hazards import (
-    Corridor,
-    InPath,
-    Meeting,
-    agents_in_path,
-    frenet,
-    meetings,
-)
+from flad_carla.expert.hazards import Corridor, InPath, Meeting, agents_in_path, meetings
 from flad_carla.expert.idm import Lead
-from flad_carla.expert.passing import (
-    Shift,
-    Side,
-    SideLane,
-    bend_speed,
-    is_clear,
-    lane_is_free,
-    plan_shift,
-)
+from flad_carla.expert.lane_use import LaneUse, Places, SideLanes, no_side_lanes
+from flad_carla.expert.passing import bend_speed
 from flad_carla.expert.path import RoutePath, speed_envelope
 from flad_carla.expert.profile import Profile, Roller, resting_speed
 from flad_carla.expert.rules import Rules, RuleView, held_by_lights
 from flad_carla.expert.scene import Agents, EgoState, FloatArray, Kind, Scene, StopBox, StopLine
 from flad_carla.expert.steering import Aim
-from flad_carla.route_planner import RoadOption, RoutePoint
+from flad_carla.route_planner import RoutePoint
 from flad_planner.lmdrive_law import LmdriveLawConfig
 
 STEP_S = 0.5
@@ -48,19 +33,6 @@ _BACK_M = 12.0  # the corridor starts this far behind
 _WALKER_HEADWAY_S = 0.3
 _CROSSING_HEADWAY_S = 0.3
 _LEAVE_BEND_M = 4.0
-_MAX_EVADE_M = 1.1
-_EVADE_ROOM_M = 0.5  # wished for between us and them
-_EVADE_SIGHT_M = 45.0
-_EVADE_LEAST_MPS = 1.0
-_EVADE_RATE_MPS = 2.0
-_CHANGES = (RoadOption.CHANGE_LANE_LEFT, RoadOption.CHANGE_LANE_RIGHT)
-
-SideLanes = Callable[[int], tuple[SideLane, SideLane]]  # left and right of a route index
-
-
-def no_side_lanes(_: int) -> tuple[SideLane, SideLane]:
-    """A road without neighbours."""
-    return SideLane(Side.NONE, 0.0), SideLane(Side.NONE, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,20 +72,15 @@ class Expert:
         self.path = RoutePath(route)
         self._lines = tuple(stop_lines)
         self._rules = Rules(self.path, stop_lines, stop_boxes, self._config)
-        self._side_lanes = side_lanes
         self._roller = Roller(self._config)
         self._aim = Aim(
             self._config.wheelbase_m, math.radians(self._config.full_steer_deg), LmdriveLawConfig()
         )
-        self._blockers = Blockers(self._config)
-        self._shift: Shift | None = None
-        self._passed: frozenset[int] = frozenset()  # whom the shift goes round
-        self._evade_m = 0.0
+        self._lanes = LaneUse(self.path, side_lanes, self._config)
         self._s = 0.0
         self._side = 0.0
         self._time_s: float | None = None
         self._stood_s = 0.0
-        self._change_done_s = -math.inf
 
     def step(self, scene: Scene) -> Decision:
         """Decide for one tick."""
@@ -124,30 +91,29 @@ class Expert:
         self._s, self._side = self.path.project(ego.x, ego.y, None if first else self._s)
         self._stood_s = self._stood_s + dt_s if ego.speed < c.stopped_mps else 0.0
         front_s = self._s + ego.half_length
-        if self._shift is not None and self._s > self._shift.s3:
-            self._shift = None
+        lanes = self._lanes
+        lanes.move_on(agents, scene.time_s, self._s, self._stood_s)
 
         corridor = self._corridor()
         in_path = agents_in_path(corridor, agents, ego, self._s, c)
-        self._blockers.watch(agents, scene.time_s)
         room = self._room(in_path, front_s)
         rules = self._rules.look(front_s, ego.speed, scene.lights, room, 2 * ego.half_length)
-        place = _Places.of(corridor, agents)
-        blocked = self._deal_with_blockers(in_path, agents, place, ego, rules)
+        place = Places.of(corridor, agents)
+        blocked = lanes.pass_blockers(in_path, agents, place, ego, rules)
         if blocked.replanned:
             corridor = self._corridor()
             in_path = agents_in_path(corridor, agents, ego, self._s, c)
-            place = _Places.of(corridor, agents)
+            place = Places.of(corridor, agents)
         leads = self._followed(in_path, agents, front_s, blocked.waiting_for)
         leads += list(rules.leads)
-        leads += self._lane_change(agents, place, ego, front_s)
+        leads += lanes.change(agents, place, ego)
 
         envelope = self._envelope(scene)
         free = self._roller.roll(
             ego.speed, envelope, leads, horizon_s=c.forecast_s, step_s=c.forecast_step_s
         )
         meets = self._meetings(corridor, scene, free, in_path)
-        self._evade(agents, place, ego, dt_s)
+        lanes.evade(agents, place, ego, dt_s)
         crossing = [self._meeting_lead(m, agents) for m in meets]
         profile = self._roller.roll(
             ego.speed, envelope, [*leads, *crossing], horizon_s=STEP_S * NUM_POINTS, step_s=0.1
@@ -156,13 +122,9 @@ class Expert:
 
     # --- the path -------------------------------------------------------------------------------
 
-    def _offset(self, s: FloatArray) -> FloatArray:
-        base = np.zeros_like(s) if self._shift is None else self._shift.offset(s)
-        return base + self._evade_m
-
     def _corridor(self) -> Corridor:
         s = np.arange(self._s - _BACK_M, self._s + self._config.sight_m, 1.0)
-        d = self._offset(s)
+        d = self._lanes.offset(s)
         x, y, yaw = self.path.at(s, d)
         yaw = yaw + np.arctan(np.gradient(d, s))
         return Corridor(s, x, y, yaw)
@@ -177,9 +139,10 @@ class Expert:
         )
         # the planner speeds up for where the car will be: do not leave a bend before its end
         envelope = np.minimum(envelope, np.interp(s - _LEAVE_BEND_M, s, envelope))
-        if self._shift is not None:
-            swerve = (s > self._shift.s0 - 2.0) & (s < self._shift.s3)
-            envelope = np.where(swerve, np.minimum(envelope, bend_speed(self._shift, c)), envelope)
+        shift = self._lanes.shift
+        if shift is not None:
+            swerve = (s > shift.s0 - 2.0) & (s < shift.s3)
+            envelope = np.where(swerve, np.minimum(envelope, bend_speed(shift, c)), envelope)
         return np.asarray(np.minimum(envelope, max(top, 1.0)))
 
     # --- others ---------------------------------------------------------------------------------
@@ -220,9 +183,9 @@ class Expert:
     ) -> list[Meeting]:
         s = self._s + free.way_m
         fade = self._side_fade(free.way_m)
-        x, y, yaw = self.path.at(s, self._offset(s) + fade)
+        x, y, yaw = self.path.at(s, self._lanes.offset(s) + fade)
         yaw = yaw + np.arctan(
-            np.gradient(self._offset(s) + fade, np.maximum(s, 0.0) + 1e-6 * np.arange(len(s)))
+            np.gradient(self._lanes.offset(s) + fade, np.maximum(s, 0.0) + 1e-6 * np.arange(len(s)))
         )
         yaw[0] = scene.ego.yaw
         skip = [h.row for h in in_path if h.aligned > 0.8 and h.speed_along_mps >= 0.0]
@@ -266,108 +229,11 @@ class Expert:
             agent_id,
         )
 
-    def _evade(self, agents: Agents, place: _Places, ego: EgoState, dt_s: float) -> None:
-        """Make room to the right for who comes towards us in our lane; go back slowly."""
-        wish = 0.0
-        if len(agents) and self._shift is None:
-            d = place.d + self._evade_m + 0.8 * place.vd
-            ahead = place.s - self._s
-            room = ego.half_width + agents.half_width + _EVADE_ROOM_M
-            near = (place.vs < -_EVADE_LEAST_MPS) & (ahead > -ego.half_length)
-            near &= (ahead < _EVADE_SIGHT_M) & (d < 0.0) & (-d < room)
-            if near.any():
-                wish = min(_MAX_EVADE_M, float((room + d)[near].max()))
-        rate = _EVADE_RATE_MPS if wish > self._evade_m else 0.4
-        change = max(-rate * dt_s, min(rate * dt_s, wish - self._evade_m))
-        self._evade_m = max(0.0, self._evade_m + change)
-
-    # --- lanes ----------------------------------------------------------------------------------
-
-    def _deal_with_blockers(
-        self,
-        in_path: Sequence[InPath],
-        agents: Agents,
-        place: _Places,
-        ego: EgoState,
-        rules: RuleView,
-    ) -> _Blocked:
-        """Start a swerve round what blocks the lane, or tell whom we wait behind."""
-        c = self._config
-        if self._shift is not None:
-            if self._s > self._shift.s0 + 0.5:
-                return _Blocked(False, frozenset())  # under way: hold on
-            rows = [r for r, i in enumerate(agents.ids.tolist()) if i in self._passed]
-            if is_clear(self._shift, agents, place.s, place.d, place.vs, ego, self._s, rows, c):
-                return _Blocked(False, frozenset())
-            self._shift = None
-            return _Blocked(True, self._passed)
-        blocking = self._blockers.group(
-            in_path, agents, self._s + ego.half_length, rules, self.path
-        )
-        group = blocking.group
-        if not group:
-            return _Blocked(False, blocking.suspects)
-        ids = frozenset(int(agents.ids[hit.row]) for hit in group) | blocking.suspects
-        near, end = group[0].s, max(hit.end_s for hit in group)
-        rows = [hit.row for hit in group]
-        for lane in self._lane_choices():
-            shift = plan_shift(self._s, ego.half_length, near, end, lane, c)
-            if self._crosses_junction(shift):
-                continue
-            if is_clear(shift, agents, place.s, place.d, place.vs, ego, self._s, rows, c):
-                self._shift = shift
-                self._passed = ids
-                return _Blocked(True, frozenset())
-        return _Blocked(False, ids)
-
-    def _lane_choices(self) -> list[SideLane]:
-        left, right = self._side_lanes(self.path.index(self._s))
-        same = [lane for lane in (left, right) if lane.side == Side.SAME]
-        return same + [lane for lane in (left, right) if lane.side == Side.OPPOSITE]
-
-    def _crosses_junction(self, shift: Shift) -> bool:
-        if self._stood_s > self._config.patience_s:
-            return False
-        s = np.arange(shift.s0, shift.s2, 2.0)
-        return any(self.path.is_junction(float(v)) for v in s)
-
-    def _lane_change(
-        self, agents: Agents, place: _Places, ego: EgoState, front_s: float
-    ) -> list[Lead]:
-        """Before the route changes lanes, wait until the other lane has a gap."""
-        start = self._next_change()
-        if start is None or start <= self._change_done_s:
-            return []
-        gap = start - self._s
-        if gap > 25.0:
-            return []
-        side = 1.0 if self.path.option(start + 0.5) == RoadOption.CHANGE_LANE_RIGHT else -1.0
-        target_d = side * float(np.interp(start, self.path.s, self.path.width))
-        if gap < 6.0 and lane_is_free(
-            target_d, agents, place.s, place.d, place.vs, ego, self._s, self._config
-        ):
-            self._change_done_s = start
-            return []
-        if gap < -2.0:  # already on the way across
-            self._change_done_s = start
-            return []
-        if gap > 6.0:
-            return []
-        return [Lead(max(gap + 1.0, 0.0), 0.0, 0.5, 0.1, "no gap in the next lane")]
-
-    def _next_change(self) -> float | None:
-        for ds in np.arange(-3.0, 26.0, 1.0):
-            if self.path.option(self._s + ds) in _CHANGES:
-                before = self.path.option(self._s + ds - 1.0)
-                if before not in _CHANGES:
-                    return float(self.path.s[self.path.index(self._s + ds)])
-        return None
-
     # --- the answer -----------------------------------------------------------------------------
 
     def _side_fade(self, way_m: FloatArray) -> FloatArray:
         """The sideways error, corrected over some metres."""
-        here = float(self._offset(np.array([self._s]))[0])
+        here = float(self._lanes.offset(np.array([self._s]))[0])
         return np.asarray((self._side - here) * np.exp(-way_m / self._config.recover_m))
 
     def _aimed(
@@ -377,7 +243,7 @@ class Expert:
         ahead = self._aim.lookahead_m(ego.speed)
         half_base = 0.5 * self._config.wheelbase_m
         s = np.array([self._s + ahead - half_base])
-        x, y, _ = self.path.at(s, self._offset(s))
+        x, y, _ = self.path.at(s, self._lanes.offset(s))
         c, n = math.cos(ego.yaw), math.sin(ego.yaw)
         dx, dy = float(x[0]) - ego.x, float(y[0]) - ego.y
         near = (c * dx + n * dy + half_base, -n * dx + c * dy)
@@ -400,7 +266,7 @@ class Expert:
         times = STEP_S * np.arange(1, NUM_POINTS + 1)
         way = np.interp(times, profile.times_s, profile.way_m)
         s = self._s + way
-        x, y, _ = self.path.at(s, self._offset(s) + self._side_fade(way))
+        x, y, _ = self.path.at(s, self._lanes.offset(s) + self._side_fade(way))
         c, n = math.cos(ego.yaw), math.sin(ego.yaw)
         forward = c * (x - ego.x) + n * (y - ego.y)
         right = -n * (x - ego.x) + c * (y - ego.y)
@@ -421,7 +287,7 @@ class Expert:
             accel_mps2=profile.accel_mps2,
             reason=reason,
             ego_s=self._s,
-            side_m=self._side - float(self._offset(np.array([self._s]))[0]),
+            side_m=self._side - float(self._lanes.offset(np.array([self._s]))[0]),
             is_junction=self.path.is_junction(self._s),
             lane_vehicles=tuple(i for i in nearest if kinds[i] in (Kind.VEHICLE, Kind.OBSTACLE)),
             junction_vehicles=tuple(i for i in cross if kinds[i] == Kind.VEHICLE),
@@ -431,29 +297,3 @@ class Expert:
             stop_signs=rules.stop_signs,
             affected_light=rules.next_light,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Blocked:
-    replanned: bool
-    waiting_for: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Where the agents are along the path [N], and how fast along and across it."""
-
-    s: FloatArray
-    d: FloatArray
-    vs: FloatArray
-    vd: FloatArray
-
-    @classmethod
-    def of(cls, corridor: Corridor, agents: Agents) -> _Places:
-        if len(agents) == 0:
-            nothing = np.zeros(0)
-            return cls(nothing, nothing, nothing, nothing)
-        s, d = frenet(corridor, agents)
-        yaw = np.interp(s, corridor.s, corridor.yaw)
-        c, n = np.cos(yaw), np.sin(yaw)
-        return cls(s, d, agents.vx * c + agents.vy * n, -agents.vx * n + agents.vy * c)
