@@ -142,6 +142,15 @@ def test_a_standing_pedestrian_beside_the_road_is_passed():
     assert run.speeds[200:].min() > 6.0
 
 
+@pytest.mark.parametrize("x, y", [(67.1, -1.5), (69.1, -0.6), (69.1, -0.9)])
+def test_a_car_that_stands_where_our_front_swings_out_is_not_scraped(x, y):
+    """We turn right, it waits to go straight on: its rear corner is just beside our path."""
+    truck = Other(x=x, y=y, half_length=3.1, half_width=1.2)
+    run = drive(corner(7.0), duration_s=35.0, others=lambda t, e: [truck] if t < 20.0 else [])
+    assert min(run.gaps_m) > 0.25
+    assert run.decisions[-1].ego_s > 90.0
+
+
 def test_a_crossing_car_is_let_across():
     def others(t, ego):
         return [Other(x=70.0, y=35.0 - 5.0 * max(t - 5.0, 0.0), yaw=-math.pi / 2, speed=5.0)]

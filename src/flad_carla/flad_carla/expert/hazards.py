@@ -17,6 +17,9 @@ _SAMPLES = np.array([(i, j) for i in (-1.0, -0.5, 0.0, 0.5, 1.0) for j in (-1.0,
 _MOVING_MPS = 0.3
 _ALIGNED_COS = 0.9
 _BEHIND_COS = 0.5
+_MAX_SWING_M = 0.6
+# In bends the car runs wider than its path, by up to this (measured: 0.5 m at a radius of 7 m).
+_LOOSE_PER_BEND, _MAX_LOOSE_M = 2.5, 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def agents_in_path(
     py = agents.y[:, None] + s * local[..., 0] + c * local[..., 1]
     along, side = _frenet(corridor, px, py)
     margin = np.where(agents.kind == Kind.WALKER, config.walker_margin_m, config.side_margin_m)
-    inside = np.abs(side) < (ego.half_width + margin)[:, None]
+    inside = np.abs(side) < (ego.half_width + margin)[:, None] + _swing(corridor, along, side, ego)
     inside &= (along > ego_s + 0.5 * ego.half_length) & (along < corridor.s[-1] - 0.5)
     found: list[InPath] = []
     for row in np.flatnonzero(inside.any(axis=1)):
@@ -85,6 +88,19 @@ def agents_in_path(
             )
         )
     return sorted(found, key=lambda hit: (hit.s, agents.ids[hit.row]))
+
+
+def _curvature(corridor: Corridor, along: FloatArray) -> FloatArray:
+    bend = np.gradient(np.unwrap(corridor.yaw), corridor.s)
+    bend = np.convolve(bend, np.full(5, 0.2), mode="same")
+    return np.asarray(np.interp(along, corridor.s, bend))
+
+
+def _swing(corridor: Corridor, along: FloatArray, side: FloatArray, ego: EgoState) -> FloatArray:
+    """How much farther our front corner reaches on the outer side of a bend."""
+    curvature = _curvature(corridor, along)
+    swing = np.minimum(0.5 * ego.half_length**2 * np.abs(curvature), _MAX_SWING_M)
+    return np.asarray(np.where(curvature * side < 0.0, swing, 0.0))
 
 
 def meetings(
@@ -108,7 +124,7 @@ def meetings(
     if len(agents) == 0:
         return []
     poses = _forecast(corridor, agents, times_s, travel_limit_m)
-    moving = agents.speed > _MOVING_MPS
+    moving = (agents.speed > _MOVING_MPS) | (agents.kind != Kind.WALKER)
     moving &= ~_follows(agents, ego)
     moving[list(skip)] = False
     rows = np.flatnonzero(moving)
@@ -119,8 +135,11 @@ def meetings(
     margin = np.where(walkers, config.walker_margin_m, 0.5 * config.side_margin_m)
     ego_half = np.array([ego.half_length, ego.half_width])
     real = boxes_overlap(ego_poses[None], ego_half, poses[rows], half[:, None])
+    along, _ = _frenet(corridor, ego_poses[:, 0][None], ego_poses[:, 1][None])
+    loose = np.minimum(_LOOSE_PER_BEND * np.abs(_curvature(corridor, along[0])), _MAX_LOOSE_M)
+    ego_grown = ego_half + 0.2 + np.stack([np.zeros_like(loose), loose], axis=1)
     grown = boxes_overlap(
-        ego_poses[None], ego_half + 0.2, poses[rows], (half + margin[:, None])[:, None]
+        ego_poses[None], ego_grown[None], poses[rows], (half + margin[:, None])[:, None]
     )
     hit = np.where(grown[:, :1], real, grown)  # those already beside us only by their real size
     found: list[Meeting] = []
