@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import rclpy
 from flad_msgs.msg import Plan, PlannerStatus
@@ -44,7 +45,7 @@ class RosPilot:
         self._plans = plans
         self._role = ""
         self._expert: ExpertPublisher | None = None
-        self._inputs: list[object] = []
+        self._inputs: list[Any] = []
         self._status: PlannerStatus | None = None
         self._plan: PlanView | None = None
         self._poses: dict[int, BodyView] = {}
