@@ -154,6 +154,7 @@ def test_lockstep_answers_every_odometry_once_and_waits_for_the_plan(stand):
             s.plan()
         s.until(lambda: s.now_ns in s.answered(), f"an answer to step {step}")
 
+    s.until(lambda: len(s.heard["status"]) >= 40, "a status of every step")
     assert s.answered() == [STEP_NS * step for step in range(1, 41)]
     states = {m.state for m in s.heard["status"][2:]}
     assert states == {PlannerStatus.FOLLOWING}
@@ -170,6 +171,7 @@ def test_lockstep_takes_a_plan_that_is_faster_than_its_odometry(stand):
         s.odometry(x_m=0.3 * step)
         s.until(lambda: s.now_ns in s.answered(), f"an answer to step {step}")
 
+    s.until(lambda: len(s.heard["status"]) >= 10, "a status of every step")
     assert [m.plan_age_s for m in s.heard["status"]] == [0.0] * 10
 
 

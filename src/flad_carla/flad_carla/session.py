@@ -155,6 +155,7 @@ class CarlaSession:
         self.destroy_egos()
         self._map = None
         path = Path(town)
+        self.go_synchronous()  # before the load: not one step of the new episode may run free
         self._client.set_timeout(self.config.load_timeout_s)
         try:
             if path.suffix == ".xodr":

@@ -29,7 +29,7 @@ def load_named(client: Any, town: str, address: str) -> Any:
         )
     try:
         with carla_errors(f"loading {town}", address):
-            return client.load_world(town)
+            return client.load_world(town, False)  # a reset would let the world run free
     except SessionError as error:
         raise TownError(error.detail) from error
 
@@ -54,7 +54,7 @@ def load_opendrive(client: Any, path: Path, address: str) -> Any:
     )
     try:
         with carla_errors(f"loading {path}", address):
-            return client.generate_opendrive_world(text, parameters)
+            return client.generate_opendrive_world(text, parameters, False)
     except SessionError as error:
         raise TownError(error.detail) from error
 
