@@ -45,6 +45,8 @@ from flad_sim.types import (
 )
 
 _SPECTATOR_HEIGHT_M = 10.0
+_LAMPS_BELOW_DEG = 5.0  # altitude of the sun
+_HEAD_LAMPS = 0x1 | 0x2  # Position and LowBeam of CARLA's VehicleLightState
 _SPEED_LIMIT_EVERY = 10  # frames between two looks at the map, per vehicle
 
 
@@ -109,6 +111,7 @@ class Episode:
         vehicles = self.actors.of_kind(Vehicle)
         self._triggers.update(vehicles)
         self._read_speed_limits(vehicles)
+        self._switch_head_lamps()
 
     def obstacles(self, *, with_driven: bool = False) -> list[Obstacle]:
         """Solid actors that a contact does not move: traffic and props."""
@@ -211,6 +214,12 @@ class Episode:
             if parent is not None:
                 place = parent.pose.transform.compose(actor.mount)
                 actor.pose = replace(parent.pose, transform=place)
+
+    def _switch_head_lamps(self) -> None:
+        """Traffic drives with its head lamps on when the sun is low; clients switch their own."""
+        lamps = _HEAD_LAMPS if self.weather.sun_altitude_angle < _LAMPS_BELOW_DEG else 0
+        for vehicle in self.actors.of_kind(TrafficVehicle):
+            vehicle.lights = lamps
 
     def _read_speed_limits(self, vehicles: list[Vehicle]) -> None:
         asking = [v for v in vehicles if (self.num_ticks + v.actor_id) % _SPEED_LIMIT_EVERY == 0]
