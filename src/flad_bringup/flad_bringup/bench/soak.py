@@ -16,8 +16,6 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import psutil
-
 from flad_bringup.bench.rows import Row
 from flad_carla.bridge import BridgeConfig
 from flad_carla.cruise import Cruise
@@ -86,7 +84,7 @@ def _drive(
     num_ticks = round(args.sim_minutes * 60.0 / session.config.fixed_delta_s)
     frames: Counter[str] = Counter()
     memory: list[tuple[float, float, float]] = []
-    processes = (psutil.Process(server.process.pid), psutil.Process())
+    pids = (server.process.pid, os.getpid())
     first_frame = last_frame = 0
     moved_m = 0.0
     began = time.monotonic()
@@ -103,7 +101,7 @@ def _drive(
             session.config.fixed_delta_s
         )
         if number % _SAMPLE_EVERY_TICKS == 0:
-            sizes = [process.memory_info().rss / _MIB for process in processes]
+            sizes = [_resident_mib(pid) for pid in pids]
             memory.append((number * session.config.fixed_delta_s, sizes[0], sizes[1]))
             if sys.stderr.isatty():
                 print(f"\r{memory[-1][0]:5.0f} s  {sizes[0]:.0f} + {sizes[1]:.0f} MiB", end="")
@@ -135,6 +133,11 @@ def _growth_rows(memory: list[tuple[float, float, float]]) -> list[Row]:
         )
         for name, column in (("world", 1), ("client", 2))
     ]
+
+
+def _resident_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / _MIB
 
 
 def _spawn_somewhere(session: CarlaSession, rig: Rig) -> Ego:
