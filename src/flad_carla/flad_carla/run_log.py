@@ -177,6 +177,41 @@ class Infraction:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PredictedBox:
+    """A vehicle or a pedestrian that the vision encoder believes in, seen from the ego.
+
+    In the ROS vehicle frame of :class:`PredictionView`: x forward, y left, yaw counter-clockwise.
+    """
+
+    x_m: float
+    y_m: float
+    yaw_rad: float
+    half_length_m: float
+    half_width_m: float
+    speed_mps: float
+    score: float  # 0..1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictionView:
+    """What the vision encoder on the vehicle made of this tick's sensors.
+
+    Positions are in the ROS vehicle frame at the tick's sensors: x forward, y left, metres,
+    radians, origin at the ego's actor location. ``PoseView.to_world(x, -y)`` gives the world.
+    """
+
+    stamp_s: float  # simulated time of the sensors, as PlanView.stamp_s
+    light_red: float  # probability that a red light makes the expert stop, 0..1
+    stop: float  # probability that a stop sign does, 0..1
+    boxes: tuple[PredictedBox, ...] = ()  # best score first
+    waypoints: tuple[Point, ...] = ()  # (x forward, y left); point i is (i + 1) * step_s ahead
+    step_s: float = 0.5
+    latency_s: float = math.nan  # from the tick's last sensor to the tokens, wall clock
+    model_hash: str = ""
+    missing_views: tuple[str, ...] = ()  # views that had no usable picture
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TickEntry:
     """Everything that is written down of one tick, after its control was chosen."""
 
@@ -198,6 +233,7 @@ class TickEntry:
     instruction: str = ""  # what the language model was told
     latency_s: float = math.nan  # from sensor data to control, wall clock; NaN in lockstep
     perturbation: float = 0.0  # steering added on purpose by a ControlFilter; 0 none
+    prediction: PredictionView | None = None  # the encoder's newest; None where none runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
