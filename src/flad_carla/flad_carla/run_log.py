@@ -268,6 +268,7 @@ class RunInfo:
     driver: str
     protocol: str  # lb1.0, lb2.0, lb2.1
     seed: int
+    encoder: str = ""  # the vision encoder beside the driver, as it was asked for; "" none ran
     index: int = 0  # position of the route in the file
     repetition: int = 0
     role: str = "vehicle_0"
