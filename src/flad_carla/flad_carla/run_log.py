@@ -193,6 +193,25 @@ class PredictedBox:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TokensView:
+    """Scene tokens as they came over the wire: the fields of ``flad_msgs/SceneTokens``."""
+
+    stamp_ns: int  # simulated time of the simulator, as SensorTick.sim_time_s
+    model_hash: str
+    contract_version: int
+    num_tokens: int
+    dim: int
+    dtype: int  # SceneTokens' constants: 0 FP32, 1 FP16, 2 INT8
+    data: bytes
+    scale: tuple[float, ...] = ()
+    crc32: int = 0
+    views: tuple[str, ...] = ()
+    view_valid: tuple[bool, ...] = ()
+    lidar_valid: bool = False
+    speed_mps: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PredictionView:
     """What the vision encoder on the vehicle made of this tick's sensors.
 
@@ -200,7 +219,7 @@ class PredictionView:
     radians, origin at the ego's actor location. ``PoseView.to_world(x, -y)`` gives the world.
     """
 
-    stamp_s: float  # simulated time of the sensors, as PlanView.stamp_s
+    stamp_s: float  # simulated time of the sensors, as SensorTick.sim_time_s
     light_red: float  # probability that a red light makes the expert stop, 0..1
     stop: float  # probability that a stop sign does, 0..1
     boxes: tuple[PredictedBox, ...] = ()  # best score first
@@ -209,6 +228,7 @@ class PredictionView:
     latency_s: float = math.nan  # from the tick's last sensor to the tokens, wall clock
     model_hash: str = ""
     missing_views: tuple[str, ...] = ()  # views that had no usable picture
+    tokens: TokensView | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,7 +253,8 @@ class TickEntry:
     instruction: str = ""  # what the language model was told
     latency_s: float = math.nan  # from sensor data to control, wall clock; NaN in lockstep
     perturbation: float = 0.0  # steering added on purpose by a ControlFilter; 0 none
-    prediction: PredictionView | None = None  # the encoder's newest; None where none runs
+    # The encoder's newest, the same object until another one has come; None where none runs.
+    prediction: PredictionView | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -281,6 +302,7 @@ class RunInfo:
     step_s: float = 0.05
     geo_origin: Point = (0.0, 0.0)  # latitude, longitude of the map's origin, degrees
     rig: Rig = field(default_factory=Rig)
+    encoder: str = ""  # as given to --encoder; empty: none runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
