@@ -160,6 +160,21 @@ RECORDING_DAMAGED = ErrorCode(
     help="The message names the frame; delete that clip's folder and record it again.",
 )
 
+# 6xx: models and training.
+CHECKPOINT_UNUSABLE = ErrorCode(
+    number=601,
+    name="CHECKPOINT_UNUSABLE",
+    meaning="A training checkpoint is damaged, or belongs to another configuration or data set.",
+    help="The message names what differs: run with the old settings, or choose another --out.",
+)
+TRAINING_DIVERGED = ErrorCode(
+    number=602,
+    name="TRAINING_DIVERGED",
+    meaning="The loss or its gradient was not a finite number several times in a row.",
+    help="Resume with a lower learning rate (lr, backbone_lr in config/training) in a new --out, "
+    "or precision fp32; the message names the batches.",
+)
+
 ERROR_CODES: tuple[ErrorCode, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, ErrorCode)
 )
