@@ -20,8 +20,11 @@ MAY_USE: Mapping[str, frozenset[str]] = {
     "flad_common": frozenset(),
     "flad_sim": frozenset(),
     "flad_planner": frozenset({"flad_common"}),
-    "flad_carla": frozenset({"flad_common", "flad_planner"}),
-    "flad_bringup": frozenset({"flad_common", "flad_planner", "flad_carla", "flad_sim"}),
+    "flad_perception": frozenset({"flad_common"}),
+    "flad_carla": frozenset({"flad_common", "flad_perception", "flad_planner"}),
+    "flad_bringup": frozenset(
+        {"flad_common", "flad_planner", "flad_perception", "flad_carla", "flad_sim"}
+    ),
 }
 """Our packages, and which of our packages each may import. ``flad_msgs`` counts as ROS."""
 
@@ -29,6 +32,7 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "flad_common": ("vehicle",),
     "flad_sim": ("vehicle", "sim"),
     "flad_planner": ("vehicle",),
+    "flad_perception": ("vehicle", "train"),
     "flad_carla": ("vehicle", "carla"),
     "flad_bringup": ("vehicle",),
 }
@@ -43,6 +47,9 @@ OWNERS: Mapping[str, str] = {
     "embreex": "flad_sim",
 }
 """Packages of other people that exactly one of ours may import."""
+
+THROUGH: Mapping[str, str] = {"torch.utils.tensorboard": "tensorboard"}
+"""Modules of a package that need another distribution, which they import themselves."""
 
 _ROS = re.compile(
     r"rclpy|rcl_interfaces|rosgraph_msgs|launch(_ros)?|ament_index_python|builtin_interfaces"
@@ -110,10 +117,12 @@ def find_imports(root: Path) -> Iterator[Import]:
 
 def _imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        return [node.module or "." if node.level == 0 else "."]
-    return []
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        names = [node.module or "." if node.level == 0 else "."]
+    else:
+        return []
+    return names + [THROUGH[name] for name in names if name in THROUGH]
 
 
 def _objection(
