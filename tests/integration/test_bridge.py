@@ -42,10 +42,10 @@ from flad_carla.rig import Rig, load_rig
 from flad_carla.session import CarlaSession, SessionConfig
 from flad_carla.session_errors import ServerUnreachable, SpawnError, TownError
 from flad_common.config import from_mapping
+from flad_common.periods import is_due
 from flad_common.ports import free_ports
 from flad_common.ros import qos
 from flad_common.supervision import Supervisor
-from flad_planner.plan import plan_is_due
 
 NO_SENSORS = Rig()
 SMALL_RIG = from_mapping(
@@ -114,7 +114,7 @@ class Loop:
 
     def publish(self, tick, speeds):
         self.bridge.publish(tick)
-        if plan_is_due(tick.stamp_ns, 0.1):
+        if is_due(tick.stamp_ns, 0.1):
             for role, speed_mps in speeds.items():
                 self.plan_pubs[role].publish(straight_plan(tick.stamp_ns, speed_mps))
 

@@ -20,7 +20,7 @@ from flad_carla.rig import Rig, load_rig
 from flad_carla.session import DEFAULT_BLUEPRINT, CarlaSession, SessionConfig, Tick
 from flad_carla.session_errors import SpawnError
 from flad_common.config import from_yaml, knob, section
-from flad_planner.plan import plan_is_due
+from flad_common.periods import is_due
 
 if TYPE_CHECKING:
     from flad_carla.bridge_node import BridgeNode
@@ -119,7 +119,7 @@ class BridgeLoop:
         node.collect_and_apply(tick)
 
     def _plan(self, tick: Tick) -> None:
-        if plan_is_due(tick.stamp_ns, self._config.plan_period_s):
+        if is_due(tick.stamp_ns, self._config.plan_period_s):
             for driver in self._drivers:
                 driver(tick)
 

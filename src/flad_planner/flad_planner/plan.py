@@ -150,20 +150,6 @@ class AnchoredPlan:
         return (end[0] + arc_m * direction[0], end[1] + arc_m * direction[1])
 
 
-def plan_is_due(stamp_ns: int, period_s: float) -> bool:
-    """Whether lockstep waits for a plan with this stamp: at every multiple of the period.
-
-    Simulators add up floating-point steps, hence a tolerance of a tenth of a millisecond.
-
-    Example:
-        >>> plan_is_due(300_000_001, 0.1), plan_is_due(350_000_000, 0.1)
-        (True, False)
-    """
-    period_ns = round(period_s * 1e9)
-    rest = stamp_ns % period_ns
-    return min(rest, period_ns - rest) < 100_000
-
-
 def _foot(a: Point, b: Point, p: Point) -> float:
     """Where on the segment ``p`` projects to, as a share in [0, 1]."""
     dx, dy = b[0] - a[0], b[1] - a[1]

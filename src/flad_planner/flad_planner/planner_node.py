@@ -20,11 +20,12 @@ from std_msgs.msg import Bool, Header
 from visualization_msgs.msg import MarkerArray
 
 from flad_common.config import knob, section
+from flad_common.periods import is_due
 from flad_common.ros.lifecycle import bring_to_active, reports_errors
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import CONTROL, DIAGNOSTICS, LATCHED, STATE, VIEW
 from flad_planner.control import FULL_BRAKE
-from flad_planner.plan import RawPlan, plan_is_due
+from flad_planner.plan import RawPlan
 from flad_planner.planner import Decision, Planner, PlannerConfig, PlannerState
 from flad_planner.ros import messages as convert
 
@@ -142,7 +143,7 @@ class PlannerNode(LifecycleNode):
         plan = convert.raw_plan(msg)
         if not self._lockstep:
             self._hand_over(plan)
-        elif plan_is_due(plan.stamp_ns, self._config.plan_period_s):
+        elif is_due(plan.stamp_ns, self._config.plan_period_s):
             self._plans[plan.stamp_ns] = plan
             self._answer()
         else:
@@ -176,7 +177,7 @@ class PlannerNode(LifecycleNode):
         msg = self._waiting[0]
         stamp_ns = convert.stamp_to_ns(msg.header.stamp)
         if self._lockstep:
-            due = plan_is_due(stamp_ns, self._config.plan_period_s)
+            due = is_due(stamp_ns, self._config.plan_period_s)
             if due and stamp_ns not in self._plans and not self._planner.manual.active:
                 return
             if not self._control_pub.get_subscription_count():

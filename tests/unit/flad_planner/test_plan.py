@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
+from flad_common.periods import is_due
 from flad_planner.geometry import Pose2, PoseHistory
-from flad_planner.plan import AnchoredPlan, Plan, PlanLimits, RawPlan, complaint, plan_is_due
+from flad_planner.plan import AnchoredPlan, Plan, PlanLimits, RawPlan, complaint
 
 LIMITS = PlanLimits()
 STRAIGHT = [3.0, 6.0, 9.0, 12.0, 15.0]
@@ -125,4 +126,4 @@ def test_every_second_step_of_added_up_floats_is_due(steps):
     for _ in range(steps):
         total_s += 0.05000000074505806  # 0.05 as a 32-bit float, as CARLA has it
 
-    assert plan_is_due(round(total_s * 1e9), 0.1) == (steps % 2 == 0)
+    assert is_due(round(total_s * 1e9), 0.1) == (steps % 2 == 0)

@@ -24,9 +24,9 @@ from flad_carla.evaluation.processes import start_planner, start_simulator
 from flad_carla.evaluation.world_view import WorldView
 from flad_carla.rig import Rig, load_rig
 from flad_carla.session import CarlaSession, Ego, SessionConfig
+from flad_common.periods import is_due
 from flad_common.ports import free_ports
 from flad_common.supervision import Child, Supervisor
-from flad_planner.plan import plan_is_due
 
 SUMMARY = "memory and lost frames over ten minutes of driving with LMDrive's sensors"
 MINUTES = 12.0
@@ -93,7 +93,7 @@ def _drive(
         first_frame = first_frame or tick.frame
         last_frame = tick.frame
         frames.update(name for name, data in tick.data[_ROLE].items() if data.frame == tick.frame)
-        decision = cruise.decide(tick) if plan_is_due(tick.stamp_ns, _PLAN_PERIOD_S) else None
+        decision = cruise.decide(tick) if is_due(tick.stamp_ns, _PLAN_PERIOD_S) else None
         body = view.read(tick.snapshot).ego
         answer = pilot.answer(tick, body, decision)
         session.apply_control(_ROLE, answer.control)

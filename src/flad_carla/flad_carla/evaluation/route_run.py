@@ -45,7 +45,7 @@ from flad_carla.run_log import (
 from flad_carla.scenarios.manager import ScenarioManager
 from flad_carla.session import CarlaSession, SensorEvent, Tick
 from flad_carla.session_errors import SensorTimeout, SessionError, SpawnError
-from flad_planner.plan import plan_is_due
+from flad_common.periods import is_due
 
 _log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ class RouteRun:
         return bool(failures)
 
     def _drive(self, tick: Tick, state: WorldState) -> Answer:
-        due = plan_is_due(tick.stamp_ns, PLAN_PERIOD_S)
+        due = is_due(tick.stamp_ns, PLAN_PERIOD_S)
         if due:
             self._decision = self._expert.decide(state, tick.sim_time_s)
             self._expert_view = self._expert.explain(
