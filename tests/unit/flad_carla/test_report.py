@@ -122,7 +122,7 @@ def test_a_run_is_kept_as_it_was_driven(folder):
     assert run.infractions == tuple(event for e in entries for event in e.infractions)
     assert run.result == drive.result()
     assert dict(run.texts)["instruction"][0] == (0.0, "Follow the road.")
-    assert len(run.thumbnails) == len(run.thumbnail_times) == pytest.approx(12.0 / 0.25, abs=1)
+    assert len(run.thumbnails) == len(run.thumbnail_times) == pytest.approx(12.0 / 0.4, abs=1)
     assert all(jpeg[:2] == b"\xff\xd8" for jpeg in run.thumbnails)
 
 

@@ -9,9 +9,12 @@ import re
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from flad_carla.report.perception import View, view_of
+from flad_carla.report.perception_log import PerceptionLog
 from flad_carla.report.run_file import (
     EGO_COLUMNS,
     TEXT_TRACKS,
@@ -21,7 +24,7 @@ from flad_carla.report.run_file import (
     RunRecord,
     save_run,
 )
-from flad_carla.report.thumbnails import main_camera, thumbnail
+from flad_carla.report.thumbnails import far_camera, main_camera, thumbnail
 from flad_carla.run_log import (
     BodyView,
     Infraction,
@@ -37,6 +40,7 @@ from flad_carla.run_log import (
 _log = logging.getLogger(__name__)
 
 _LIGHT_RANGE_M = 40.0
+_WAIT_S = 0.2  # how long a picture waits for a tick with a prediction of its own
 _DISTANCE = re.compile(r" (in|at) -?[\d.]+ ?m\b")
 
 
@@ -46,8 +50,8 @@ class CollectorConfig:
 
     animation_period_s: float = 0.2  # actors and plans; the page interpolates
     actor_radius_m: float = 80.0
-    thumbnail_period_s: float = 0.25
-    thumbnail_width_px: int = 256
+    thumbnail_period_s: float = 0.4
+    thumbnail_width_px: int = 320
     thumbnail_quality: int = 55
     camera: str | None = None  # sensor id; None takes the front camera of the rig
 
@@ -117,6 +121,8 @@ class _Run:
     def __init__(self, info: RunInfo, config: CollectorConfig) -> None:
         self._info, self._config = info, config
         self._camera = config.camera or main_camera(info.rig)
+        self._far_camera = far_camera(info.rig)
+        self._perception = PerceptionLog(info)
         self._ego = {name: array("d") for name in EGO_COLUMNS}
         self._ego_size = (4.9, 2.1)
         self._kinds: dict[int, ActorKind] = {}
@@ -132,6 +138,7 @@ class _Run:
         self._texts: dict[str, list[tuple[float, str]]] = {name: [] for name in TEXT_TRACKS}
         self._thumbnail_times = array("d")
         self._thumbnails: list[bytes] = []
+        self._insets: list[bytes] = []
 
     def add(self, tick: SensorTick, entry: TickEntry) -> None:
         t = entry.sim_time_s
@@ -149,9 +156,11 @@ class _Run:
                 track.append((round(t, 3), text))
         if t + 1e-6 >= self._num_steps * self._config.animation_period_s:
             self._add_step(entry)
+        self._perception.add(tick, entry)
         self._add_thumbnail(tick, t)
 
     def record(self, result: RunResult) -> RunRecord:
+        kinds = {key: _kind_of(body) for key, body in self._perception.bodies.items()} | self._kinds
         columns = np.frombuffer(self._light_changes, dtype=np.float64).reshape(-1, 3)
         plans = np.frombuffer(self._plans, dtype=np.float64).reshape(-1, 4)
         return RunRecord(
@@ -170,14 +179,19 @@ class _Run:
                 **{name: plans[:, i].astype(np.float32) for i, name in enumerate("txy", 1)},
             },
             ego_size=self._ego_size,
-            actor_kinds=tuple(self._kinds[key] for key in sorted(self._kinds)),
+            actor_kinds=tuple(kinds[key] for key in sorted(kinds)),
             light_places=tuple(self._light_places[key] for key in sorted(self._light_places)),
             infractions=tuple(self._infractions),
             texts={name: tuple(track) for name, track in self._texts.items()},
             thumbnail_times=np.array(self._thumbnail_times, dtype=np.float32),
             thumbnails=tuple(self._thumbnails),
-            camera=self._camera or "",
+            insets=tuple(self._insets) if any(self._insets) else (),
+            views=tuple(v for v in map(self._view, (self._camera, self._far_camera)) if v),
+            perception=self._perception.result(),
         )
+
+    def _view(self, camera: str | None) -> View | None:
+        return None if camera is None else view_of(self._info.rig, camera)
 
     def _add_ego(self, entry: TickEntry) -> None:
         ego, control = entry.ego, entry.control
@@ -230,31 +244,30 @@ class _Run:
     def _add_body(self, body: BodyView) -> None:
         key = body.actor_id
         if key not in self._kinds:
-            self._kinds[key] = ActorKind(
-                actor_id=key,
-                type_id=body.type_id,
-                length=2.0 * body.extent[0],
-                width=2.0 * body.extent[1],
-            )
+            self._kinds[key] = _kind_of(body)
             self._tracks[key] = array("d")
         self._tracks[key].extend((self._num_steps, body.pose.x, body.pose.y, body.pose.yaw))
 
     def _add_thumbnail(self, tick: SensorTick, t: float) -> None:
         if self._camera is None:
             return
-        if t + 1e-6 < len(self._thumbnails) * self._config.thumbnail_period_s:
+        late_s = t - len(self._thumbnails) * self._config.thumbnail_period_s
+        if late_s < -1e-6 or (
+            self._info.encoder and late_s < _WAIT_S and not self._perception.is_fresh
+        ):
             return
-        image = tick.data.get(self._info.role, {}).get(self._camera)
-        if image is None:  # this camera is not due in every tick
+        data = tick.data.get(self._info.role, {})
+        if self._camera not in data:  # this camera is not due in every tick
             return
         self._thumbnail_times.append(t)
-        self._thumbnails.append(
-            thumbnail(
-                image,
-                width=self._config.thumbnail_width_px,
-                quality=self._config.thumbnail_quality,
-            )
-        )
+        self._thumbnails.append(self._jpeg(data[self._camera]))
+        far = data.get(self._far_camera) if self._far_camera else None
+        self._insets.append(b"" if far is None else self._jpeg(far))
+        self._perception.add_picture(len(self._thumbnails) - 1)
+
+    def _jpeg(self, image: Any) -> bytes:
+        config = self._config
+        return thumbnail(image, width=config.thumbnail_width_px, quality=config.thumbnail_quality)
 
     def _track_columns(self) -> dict[str, Column]:
         keys = sorted(self._tracks)
@@ -265,3 +278,13 @@ class _Run:
             "step": table[:, 0].astype(np.int32),
             **{name: table[:, i].astype(np.float32) for i, name in enumerate(("x", "y", "yaw"), 1)},
         }
+
+
+def _kind_of(body: BodyView) -> ActorKind:
+    return ActorKind(
+        actor_id=body.actor_id,
+        type_id=body.type_id,
+        length=2.0 * body.extent[0],
+        width=2.0 * body.extent[1],
+        height=2.0 * body.extent[2],
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from flad_carla.report.packing import pack
+from flad_carla.report.page_perception import pack_perception, pack_scenes, scenes_bytes
 from flad_carla.report.run_file import RunRecord
 from flad_carla.report.simplify import simplify
 from flad_carla.run_log import LaneShape
@@ -57,10 +58,12 @@ def pack_runs(runs: Sequence[RunRecord], titles: Sequence[str], max_bytes: int) 
     blobs = sum(_packed_bytes(item) for run in data["runs"] for item in run.values())
     blobs += sum(len(town["points"]["blob"]) for town in data["towns"].values())
     room = max(0.0, max_bytes - 1.1 * blobs) / _BASE64
-    wanted = sum(len(jpeg) for run in runs for jpeg in run.thumbnails)
+    wanted = sum(
+        sum(map(len, (*run.thumbnails, *run.insets))) + scenes_bytes(run) / _BASE64 for run in runs
+    )
     share = min(1.0, room / wanted) if wanted else 1.0
     for packed, run in zip(data["runs"], runs, strict=True):
-        packed["thumbs"] = _pack_thumbnails(run, share)
+        _add_pictures(packed, run, share)
     return data
 
 
@@ -104,12 +107,14 @@ def _pack_run(run: RunRecord, title: str) -> dict[str, Any]:
                 "color": _actor_color(k.type_id),
                 "length": round(k.length, 2),
                 "width": round(k.width, 2),
+                "height": round(k.height, 2),
             }
             for k in run.actor_kinds
         ],
         "lightPlaces": [(round(p.x, 2), round(p.y, 2)) for p in run.light_places],
         "infractions": placed_infractions(run),
         "texts": run.texts,
+        "seen": pack_perception(run),
         "ego": pack(
             {
                 name: (_thinned(run, name, every), _STEPS.get(name, _DEFAULT_STEP))
@@ -173,16 +178,24 @@ def _pack_town(lanes: Sequence[LaneShape]) -> dict[str, Any]:
     }
 
 
-def _pack_thumbnails(run: RunRecord, share: float) -> dict[str, Any]:
-    """Evenly thinned to ``share`` of the pictures."""
+def _add_pictures(packed: dict[str, Any], run: RunRecord, share: float) -> None:
+    """The pictures and what was predicted at their moments, evenly thinned to ``share``."""
     count = len(run.thumbnails)
-    keep = np.unique(np.linspace(0, count - 1, int(count * share)).astype(int))
-    chosen = [run.thumbnails[i] for i in keep]
-    return {
+    keep = np.unique(np.linspace(0, count - 1, int(count * share)).astype(int)).tolist()
+    packed["thumbs"] = {
         "name": run.camera,
         "times": [round(float(run.thumbnail_times[i]), 2) for i in keep],
-        "sizes": [len(jpeg) for jpeg in chosen],
-        "blob": base64.b64encode(b"".join(chosen)).decode("ascii"),
+        **_joined([run.thumbnails[i] for i in keep]),
+    }
+    if run.perception.num_moments:
+        packed["insets"] = _joined([run.insets[i] for i in keep] if run.insets else [])
+        packed["scenes"] = pack_scenes(run, keep)
+
+
+def _joined(jpegs: Sequence[bytes]) -> dict[str, Any]:
+    return {
+        "sizes": [len(jpeg) for jpeg in jpegs],
+        "blob": base64.b64encode(b"".join(jpegs)).decode("ascii"),
     }
 
 

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flad_carla.report.perception import TABLES, Perception, View
+from flad_carla.report.sweep import Area
 from flad_carla.run_log import Infraction, LaneShape, RoutePoint, RunInfo, RunResult
 
 Column = NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
 # One value per tick.
 EGO_COLUMNS = (
     "t",
@@ -45,6 +47,7 @@ LIGHT_COLUMNS = ("light", "t", "state")
 # One value per plan point; ``plan`` counts the plans, ``t`` is when the plan was first followed.
 PLAN_COLUMNS = ("plan", "t", "x", "y")
 TEXT_TRACKS = ("instruction", "planner_state", "expert")
+_PERCEPTION_FACTS = ("encoder", "model_hash", "missing_views", "has_lidar")
 
 
 class RunFileError(ValueError):
@@ -59,6 +62,7 @@ class ActorKind:
     type_id: str
     length: float
     width: float
+    height: float = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,14 @@ class RunRecord:
     texts: Mapping[str, tuple[tuple[float, str], ...]] = field(default_factory=dict)
     thumbnail_times: Column = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     thumbnails: tuple[bytes, ...] = ()
-    camera: str = ""  # the sensor that the thumbnails are of
+    insets: tuple[bytes, ...] = ()  # of the far camera, one per thumbnail; empty where none came
+    views: tuple[View, ...] = ()  # of the thumbnails, and of the insets if there are any
+    perception: Perception = field(default_factory=Perception)
+
+    @property
+    def camera(self) -> str:
+        """The sensor that the thumbnails are of."""
+        return self.views[0].id if self.views else ""
 
 
 def run_file_name(info: RunInfo) -> str:
@@ -115,7 +126,11 @@ def save_run(record: RunRecord, folder: Path) -> Path:
         "light_places": [_fields(place) for place in record.light_places],
         "infractions": [_fields(event) for event in record.infractions],
         "texts": record.texts,
-        "camera": record.camera,
+        "views": [_fields(view) for view in record.views],
+        "perception": {
+            "area": _fields(record.perception.area),
+            **{name: getattr(record.perception, name) for name in _PERCEPTION_FACTS},
+        },
     }
     arrays = {
         "meta": _text_to_array(json.dumps(meta)),
@@ -125,11 +140,15 @@ def save_run(record: RunRecord, folder: Path) -> Path:
         "thumbnail_times": record.thumbnail_times,
         "thumbnail_sizes": np.array([len(jpeg) for jpeg in record.thumbnails], dtype=np.int64),
         "thumbnails": np.frombuffer(b"".join(record.thumbnails), dtype=np.uint8),
+        "inset_sizes": np.array([len(jpeg) for jpeg in record.insets], dtype=np.int64),
+        "insets": np.frombuffer(b"".join(record.insets), dtype=np.uint8),
         **_prefixed("ego", record.ego, EGO_COLUMNS),
         **_prefixed("tracks", record.tracks, TRACK_COLUMNS),
         **_prefixed("lights", record.lights, LIGHT_COLUMNS),
         **_prefixed("plans", record.plans, PLAN_COLUMNS),
     }
+    for name, columns in record.perception.tables().items():
+        arrays.update(_prefixed(name, columns, TABLES[name]))
     path = folder / run_file_name(record.info)
     _savez(path, arrays)
     return path
@@ -182,8 +201,7 @@ def _record(
     )
     info = {**meta["info"], "lanes": lanes, "route": route}
     info["geo_origin"] = tuple(info["geo_origin"])
-    blob = arrays["thumbnails"].tobytes()
-    ends = np.cumsum(arrays["thumbnail_sizes"]).tolist()
+    seen = meta["perception"]
     return RunRecord(
         info=RunInfo(**info),
         result=RunResult(**meta["result"]),
@@ -199,12 +217,24 @@ def _record(
         texts={
             name: tuple((t, text) for t, text in track) for name, track in meta["texts"].items()
         },
-        camera=meta["camera"],
         thumbnail_times=arrays["thumbnail_times"],
-        thumbnails=tuple(
-            blob[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=False)
+        thumbnails=_parts(arrays["thumbnails"], arrays["thumbnail_sizes"]),
+        insets=_parts(arrays["insets"], arrays["inset_sizes"]),
+        views=tuple(View(**view) for view in meta["views"]),
+        perception=Perception(
+            encoder=seen["encoder"],
+            model_hash=seen["model_hash"],
+            missing_views=tuple(seen["missing_views"]),
+            area=Area(**seen["area"]),
+            has_lidar=seen["has_lidar"],
+            **{name: _taken(name, arrays, columns) for name, columns in TABLES.items()},
         ),
     )
+
+
+def _parts(blob: Column, sizes: Column) -> tuple[bytes, ...]:
+    data, ends = blob.tobytes(), np.cumsum(sizes).tolist()
+    return tuple(data[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=False))
 
 
 def _save_town(info: RunInfo, folder: Path) -> None:

@@ -44,3 +44,9 @@ def main_camera(rig: Rig) -> str | None:
     cameras = [sensor.id for sensor in rig.sensors if sensor.type == "sensor.camera.rgb"]
     front = [name for name in cameras if "front" in name]
     return next(iter(front + cameras), None)
+
+
+def far_camera(rig: Rig) -> str | None:
+    """The id of the camera that looks far ahead through a small angle, as LMDrive's focus view."""
+    cameras = [sensor.id for sensor in rig.sensors if sensor.type == "sensor.camera.rgb"]
+    return next((name for name in cameras if "focus" in name), None)
