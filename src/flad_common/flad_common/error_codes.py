@@ -132,6 +132,13 @@ NODE_DIED = ErrorCode(
     help="Read its log in the run's folder (runs/NAME/logs).",
 )
 
+ENCODER_TIMEOUT = ErrorCode(
+    number=303,
+    name="ENCODER_TIMEOUT",
+    meaning="A vehicle's encoder gave no tokens for a tick in lockstep.",
+    help="The message says what is known of it; read its log in the run's folder.",
+)
+
 # 4xx: evaluation.
 ROUTE_FILE_UNUSABLE = ErrorCode(
     number=401,
@@ -173,6 +180,15 @@ TRAINING_DIVERGED = ErrorCode(
     meaning="The loss or its gradient was not a finite number several times in a row.",
     help="Resume with a lower learning rate (lr, backbone_lr in config/training) in a new --out, "
     "or precision fp32; the message names the batches.",
+)
+
+# 7xx: models on a vehicle.
+MODEL_REFUSED = ErrorCode(
+    number=701,
+    name="MODEL_REFUSED",
+    meaning="A model does not match what the vehicle's parameters ask for: hash, contract, shape.",
+    help="Give the parameter `model` the right file, or expected_model_hash, expected_config and "
+    "expected_contract_version the values that the message names.",
 )
 
 ERROR_CODES: tuple[ErrorCode, ...] = tuple(

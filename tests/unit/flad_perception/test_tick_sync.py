@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever order and losses the messages come with, ticks are whole, ordered, and say what lacks."""
+"""Whatever order and losses messages come with, ticks are whole, ordered, and say what lacks."""
 
 from __future__ import annotations
 
