@@ -111,6 +111,12 @@ class LidarConfig:
     y_max_m: float = knob(unit="m", doc="To the left.")
     pillar_m: float = knob(unit="m", doc="Side of a pillar.")
     max_points: int = knob(unit="1", doc="Points of a sweep; more are thinned evenly.")
+    own_half_length_m: float = knob(
+        2.5, unit="m", doc="Points nearer than this to the origin along x, and"
+    )
+    own_half_width_m: float = knob(
+        1.2, unit="m", doc="than this along y, are on the own vehicle and left out."
+    )
     point_widths: tuple[int, ...] = knob(unit="1", doc="Channels of the net on single points.")
     stage_widths: tuple[int, ...] = knob(
         unit="1", doc="Channels of the convolution stages, each of which halves the canvas."
