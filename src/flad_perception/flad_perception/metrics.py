@@ -200,7 +200,7 @@ class Evaluator:
         return {**towns, ALL_TOWNS: self._figures(together)} if towns else {}
 
     def _add_boxes(self, town: str, detection: torch.Tensor, boxes: NDArray[Any]) -> None:
-        found = decode_detections(detection, self._config, threshold=_LOWEST_SCORE)
+        found = decode_detections(_numpy(detection), self._config, threshold=_LOWEST_SCORE)
         scores = np.asarray([d.score for d in found], dtype=np.float64)
         centres = np.asarray([(d.x_m, d.y_m) for d in found], dtype=np.float64).reshape(-1, 2)
         grid = self._config.grid
@@ -210,7 +210,10 @@ class Evaluator:
         vehicle = (kind == 0) & on_grid
         other = boxes[~vehicle, :2].astype(np.float64)
         gathered = self._towns[town]
-        for rows, wanted in ((gathered.seen, vehicle & (points > 0)), (gathered.all_boxes, vehicle)):
+        for rows, wanted in (
+            (gathered.seen, vehicle & (points > 0)),
+            (gathered.all_boxes, vehicle),
+        ):
             truth = boxes[wanted, :2].astype(np.float64)
             rows.append(
                 FrameBoxes(scores=scores, centres_m=centres, truth_m=truth, ignored_m=other)
@@ -248,13 +251,17 @@ class Evaluator:
 
 
 def _recall(predicted: NDArray[Any], truth: NDArray[Any], wanted: int) -> float:
-    return float(np.mean(predicted[truth == wanted] == wanted)) if np.any(truth == wanted) else (
-        float("nan")
+    return (
+        float(np.mean(predicted[truth == wanted] == wanted))
+        if np.any(truth == wanted)
+        else (float("nan"))
     )
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[Any]:
-    values: NDArray[Any] = tensor.detach().cpu().float().numpy() if tensor.is_floating_point() else (
-        tensor.detach().cpu().numpy()
+    values: NDArray[Any] = (
+        tensor.detach().cpu().float().numpy()
+        if tensor.is_floating_point()
+        else (tensor.detach().cpu().numpy())
     )
     return values

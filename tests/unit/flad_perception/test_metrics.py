@@ -34,7 +34,8 @@ def _recount(frames, match_m, threshold):
     for f in frames:
         left = [tuple(p) for p in f.truth_m]
         shown = sorted(
-            ((s, tuple(c)) for s, c in zip(f.scores, f.centres_m) if s >= threshold), reverse=True
+            ((s, tuple(c)) for s, c in zip(f.scores, f.centres_m, strict=True) if s >= threshold),
+            reverse=True,
         )
         for _, centre in shown:
             near = sorted((math.dist(centre, p), p) for p in left)

@@ -16,7 +16,7 @@ from flad_perception.training.sampling import (
     kinds,
 )
 
-PLAIN = dict(still_keep=1.0, red_share=0.0, green_share=0.0)
+PLAIN = dict(still_keep=1.0, balance=False)
 
 
 def table(run, speed=5.0, light=1, distance=np.nan):

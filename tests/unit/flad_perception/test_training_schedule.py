@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -18,9 +19,9 @@ def test_it_rises_to_one_and_falls_to_the_floor_without_a_jump(warmup, floor):
     assert max(factors) == pytest.approx(1.0, abs=1e-6)
     assert top == pytest.approx(1000 * warmup, abs=1)
     assert factors[1000:] == pytest.approx([floor] * 201)
-    assert all(a <= b for a, b in zip(factors[:top], factors[1 : top + 1], strict=True))
-    assert all(a >= b for a, b in zip(factors[top:-1], factors[top + 1 :], strict=True))
-    steepest = max(abs(a - b) for a, b in zip(factors[:-1], factors[1:], strict=True))
+    assert all(a <= b for a, b in pairwise(factors[: top + 1]))
+    assert all(a >= b for a, b in pairwise(factors[top:]))
+    steepest = max(abs(a - b) for a, b in pairwise(factors))
     assert steepest <= max(math.pi / 2 / (1 - warmup), 1 / max(warmup, 1e-9)) / 1000 * 1.001
 
 

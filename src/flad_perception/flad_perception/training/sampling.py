@@ -8,6 +8,7 @@ neighbours are thinned, long standstills more so, and what is rare is shown more
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ class SamplingConfig:
     )
     still_end: int = knob(10, unit="frames", doc="Likewise, so many last frames.")
     still_keep: float = knob(0.25, unit="1", doc="Share of a standstill's middle that is shown.")
+    balance: bool = knob(True, unit="1", doc="Aim at the shares below; else as frames come.")
     light_m: float = knob(30.0, unit="m", doc="A light is near up to this distance to its line.")
     red_share: float = knob(0.2, unit="1", doc="Wanted share of frames with a red light ahead.")
     green_share: float = knob(0.2, unit="1", doc="Wanted share of frames with another light near.")
@@ -43,7 +45,7 @@ class SamplingConfig:
             raise ValueError(f"consecutive must be at least 1, got {self.consecutive}")
         if self.still_begin < 0 or self.still_end < 0:
             raise ValueError(
-                f"still_begin {self.still_begin} and still_end {self.still_end} must not be negative"
+                f"still_begin {self.still_begin} and still_end {self.still_end} must be at least 0"
             )
         if not 0.0 <= self.still_keep <= 1.0:
             raise ValueError(f"still_keep must be in [0, 1], got {self.still_keep}")
@@ -99,7 +101,10 @@ def draw_epoch(table: FrameTable, config: SamplingConfig, seed: int, epoch: int)
         _long_still(table, config)[chosen], config.still_keep, 1.0
     )
     chosen = chosen[kept]
-    weights = _kind_weights(kinds(table, config.light_m)[chosen], config)
+    if config.balance:
+        weights = _kind_weights(kinds(table, config.light_m)[chosen], config)
+    else:
+        weights = np.ones(len(chosen))
     # Each appears floor(w) or ceil(w) times, w on average.
     times = np.floor(weights + rng.random(len(chosen))).astype(np.int64)
     order: Ints = table.index[np.repeat(chosen, times)]
@@ -128,7 +133,7 @@ def _long_still(table: FrameTable, config: SamplingConfig) -> NDArray[np.bool_]:
     middle = np.zeros(len(table), dtype=bool)
     breaks = np.flatnonzero(np.diff(still.astype(np.int8)) | np.diff(table.run)) + 1
     edges = [0, *breaks.tolist(), len(table)]
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         if b > a and still[a]:
             middle[a + config.still_begin : max(a, b - config.still_end)] = True
     return middle

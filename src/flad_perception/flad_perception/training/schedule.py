@@ -37,13 +37,11 @@ def rate_factor(progress: float, *, warmup: float, floor: float) -> float:
     return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * fallen))
 
 
-def progress_of(
-    *, step: int, num_steps: int, elapsed_s: float, budget_s: float | None
-) -> float:
+def progress_of(*, step: int, num_steps: int, elapsed_s: float, budget_s: float | None) -> float:
     """How far the run is: by steps, or by the clock where a time budget is given.
 
     A budget stretches or shrinks the schedule so that it ends when the time does, whatever the
-    machine's speed; the number of steps then still ends it, if it is reached first.
+    machine's speed; the number of steps (0: no limit) then still ends it, if it is reached first.
     """
-    by_steps = step / num_steps
+    by_steps = step / num_steps if num_steps else 0.0
     return by_steps if budget_s is None else max(by_steps, elapsed_s / budget_s)

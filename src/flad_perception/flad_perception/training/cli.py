@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of training: ``./flad train encoder``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import platform
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flad_common.config import to_yaml
+from flad_common.error_codes import FladError
+from flad_perception.config import EncoderConfig, load_encoder_config
+from flad_perception.data.dataset import PackedDataset
+from flad_perception.metrics import ALL_TOWNS
+from flad_perception.model.encoder import build_encoder
+from flad_perception.training.config import TrainConfig, load_train_config
+from flad_perception.training.curves import Panel, draw_curves, smoothed
+from flad_perception.training.frames import Frames, split_frames
+from flad_perception.training.model_card import CardFacts, model_card
+from flad_perception.training.run_log import RunLog, one_line
+from flad_perception.training.trainer import Trainer
+from flad_perception.weights import model_hash, save_encoder
+
+OK = 0
+DIVERGED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+_EPILOG = """
+OUT gets NAME.safetensors, MODEL_CARD.md, curves.png, metrics.json, config.yaml, checkpoint.pt and
+tb/ (for tensorboard --logdir OUT/tb). An interrupted run goes on with the same command, and ends
+with the same weights as one that was not interrupted (within a time budget: on the same schedule).
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("--config", default="small", help="encoder: a name or a file (default: %(default)s)")
+    add("--training", help="how to train: a name or a file (default: the encoder's name)")
+    add("--data", type=Path, required=True, metavar="DIR", help="made by ./flad data pack")
+    add("--out", type=Path, required=True, metavar="DIR", help="results; may hold a checkpoint")
+    add("--epochs", type=int, metavar="N", help="passes over the sampled frames")
+    add("--minutes", type=float, metavar="M", help="stretch the schedule to this much time")
+    add("--seed", type=int, metavar="N", help="of everything random")
+    add("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
+    add("--precision", choices=["fp32", "bf16", "fp16"], help="of the forward pass")
+    add("--lr", type=float, help="highest learning rate")
+    add("--batch-size", type=int, metavar="N", help="frames of one step")
+    add("--holdout-towns", metavar="A,B", help="never trained on, looked at once (none: '')")
+    add("--holdout-weathers", metavar="I,J", help="never trained on, validation (none: '')")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace, command: str) -> int:
+    """Train; returns the exit status."""
+    try:
+        with _stop_on_interrupt() as should_stop:
+            return _train(args, command, should_stop)
+    except (ValueError, TypeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except FladError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return DIVERGED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="./flad train encoder",
+        description="Train the vision encoder on packed recordings.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    return run(parser.parse_args(argv), f"{parser.prog} {shlex.join(argv)}")
+
+
+def train_config(args: argparse.Namespace, encoder_name: str) -> TrainConfig:
+    """The training file with the command line's changes."""
+    config = load_train_config(args.training or encoder_name)
+    changes: dict[str, Any] = {
+        name: getattr(args, name)
+        for name in ("epochs", "minutes", "seed", "threads", "precision", "lr", "batch_size")
+        if getattr(args, name) is not None
+    }
+    if args.minutes is not None and args.epochs is None:
+        changes["epochs"] = 0
+    if args.holdout_towns is not None:
+        changes["holdout_towns"] = tuple(filter(None, args.holdout_towns.split(",")))
+    if args.holdout_weathers is not None:
+        changes["holdout_weathers"] = tuple(
+            int(i) for i in filter(None, args.holdout_weathers.split(","))
+        )
+    return dataclasses.replace(config, **changes)
+
+
+def _train(args: argparse.Namespace, command: str, should_stop: Callable[[], bool]) -> int:
+    config = load_encoder_config(args.config)
+    train = train_config(args, config.name)
+    if train.threads:
+        torch.set_num_threads(train.threads)
+    device = _device(args.device)
+    frames = split_frames(PackedDataset(args.data, config), train)
+    args.out.mkdir(parents=True, exist_ok=True)
+    log = RunLog(args.out, config, show_progress=not args.quiet)
+    with closing(log):
+        trainer = Trainer(
+            build_encoder(config, train.seed),
+            config,
+            train,
+            frames,
+            log,
+            args.out / "checkpoint.pt",
+            device,
+            should_stop=should_stop,
+        )
+        _write_config(args.out, config, train)
+        _print_plan(frames, train, trainer, device)
+        reason = trainer.fit()
+        if reason == "interrupted":
+            print(f"interrupted at step {trainer.state.step}; the same command goes on")
+            return INTERRUPTED
+        return _finish(args.out, config, train, frames, trainer, log, command)
+
+
+def _finish(
+    out: Path,
+    config: EncoderConfig,
+    train: TrainConfig,
+    frames: Frames,
+    trainer: Trainer,
+    log: RunLog,
+    command: str,
+) -> int:
+    """Weights, last figures, card."""
+    model = trainer.best_model()
+    state = trainer.state
+    weights = out / f"{config.name}.safetensors"
+    save_encoder(weights, model, config, {"trained_by": command})
+    figures = {
+        "held-out weathers": trainer.evaluate(frames.other_weathers).towns,
+        "held-out towns": trainer.evaluate(frames.other_towns).towns,
+    }
+    rate = state.num_frames / max(state.elapsed_s, 1e-9)
+    reached = (
+        f"{state.step} steps, {state.epoch} whole epochs, {state.num_frames} frames in "
+        f"{state.elapsed_s / 60.0:.1f} minutes (validation included), {rate:.1f} frames/s, "
+        f"{trainer.num_skipped} batches skipped"
+    )
+    summary = frames.summary(train.sampling.light_m)
+    log.write_metrics({"final": figures, "reached": reached, "data": summary, "command": command})
+    draw_curves(out / "curves.png", _panels(log))
+    facts = CardFacts(
+        name=config.name,
+        model_hash=model_hash(model.state_dict(), config),
+        num_parameters=sum(p.numel() for p in model.parameters()),
+        command=command,
+        seed=train.seed,
+        machine=f"{platform.machine()}, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}",
+        reached=reached,
+        data=summary,
+        figures=figures,
+        curves_file="curves.png",
+    )
+    (out / "MODEL_CARD.md").write_text(model_card(facts), encoding="utf-8")
+    print(reached)
+    for what, towns in figures.items():
+        print(f"{what}: {one_line(towns.get(ALL_TOWNS, {})) or 'no frames'}")
+    print(f"weights: {weights}; card: {out / 'MODEL_CARD.md'}")
+    return OK
+
+
+def _panels(log: RunLog) -> list[Panel]:
+    def validation(key: str) -> dict[str, list[tuple[float, float]]]:
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for record in log.history:
+            for town, figures in record["towns"].items():
+                value = figures.get(key)
+                if value is not None:
+                    lines.setdefault(town, []).append((record["step"], value))
+        return lines
+
+    losses = {"training": smoothed([(float(s), v) for s, v in log.train_curve])}
+    losses["validation"] = [(r["step"], r["losses"]["total"]) for r in log.history]
+    return [
+        Panel(title="loss", lines=losses),
+        Panel(
+            title="traffic light, balanced accuracy (validation)",
+            lines=validation("light_balanced_accuracy"),
+        ),
+        Panel(
+            title="waypoint L1 at 1 s [m] (validation)", lines=validation("waypoint_l1_m_at_1.0s")
+        ),
+        Panel(title="vehicle AP at 2 m (validation)", lines=validation("vehicle_ap_2m")),
+    ]
+
+
+def _write_config(out: Path, config: EncoderConfig, train: TrainConfig) -> None:
+    text = f"# Encoder\n{to_yaml(config)}---\n# Training\n{to_yaml(train)}"
+    (out / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def _print_plan(frames: Frames, train: TrainConfig, trainer: Trainer, device: torch.device) -> None:
+    summary = frames.summary(train.sampling.light_m)
+    print(f"training on {device} with {torch.get_num_threads()} threads")
+    for name, value in summary.items():
+        print(f"  {name.replace('_', ' ')}: {value}")
+    for refusal in frames.dataset.refused[:10]:
+        print(f"  refused while packing: {refusal.path}: {refusal.reason}")
+    if not len(frames.validation):
+        print("  no frames of the held-out weathers: nothing is validated during training")
+    if trainer.state.step:
+        print(f"  going on from step {trainer.state.step}")
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: PyTorch sees no GPU here; use --device cpu")
+    return device
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C (or a polite kill) ends the run after its step; the second ends it now."""
+    asked = False
+
+    def ask(number: int, _frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("\nstopping after this step; once more to stop without a checkpoint", file=sys.stderr)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
