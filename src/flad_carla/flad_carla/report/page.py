@@ -15,11 +15,12 @@ import jinja2
 from markupsafe import Markup
 
 from flad_carla.report.page_data import kind_label, pack_runs
+from flad_carla.report.page_perception import encoder_words
 from flad_carla.report.run_file import RunRecord, load_runs
 from flad_carla.report.summary import Spread, Summary, driven_m, summarize
 
 MAX_BYTES = 9_500_000  # a mail attachment, and quick to open
-_SCRIPTS = ("data.js", "map.js", "curves.js", "player.js", "main.js")
+_SCRIPTS = ("data.js", "map.js", "curves.js", "sight.js", "sight_curves.js", "player.js", "main.js")
 
 
 def write_report(run_dir: Path, out: Path, *, num_requested: int | None = None) -> Path:
@@ -82,6 +83,7 @@ def _facts(runs: Sequence[RunRecord], summary: Summary) -> list[tuple[str, str]]
     facts = [
         ("Protocol", _joined([info.protocol for info in infos])),
         ("Driver", _joined([info.driver for info in infos])),
+        ("Encoder", _joined([encoder_words(run.perception) for run in runs])),
         ("Seed", _joined([str(info.seed) for info in infos])),
         ("Runs", f"{summary.num_runs} of {summary.num_requested}"),
         ("Commit", _joined([info.commit[:12] for info in infos])),

@@ -8,7 +8,7 @@ import math
 from array import array
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 _HISTORY_S = 3.0  # a prediction that comes later than this after its sensors is dropped
 _SAME_TICK_S = 0.026
+_ABSURD = 1e3  # metres or m/s: an encoder that diverged, nothing to draw
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ class PerceptionLog:
         self._missing.update(new.missing_views)
         bodies = [b for b in entry.actors if self._is_near(entry.ego.pose, b)]
         boxes = np.array([_flat_box(entry.ego.pose, b) for b in bodies]).reshape(-1, 6)
-        centers = np.array([(b.x_m, b.y_m) for b in new.boxes]).reshape(-1, 2)
+        predictions = [b for b in new.boxes if _is_sane(astuple(b))]
+        centers = np.array([(b.x_m, b.y_m) for b in predictions]).reshape(-1, 2)
         matches = match(centers, boxes[:, :2], MATCH_M)
         states = self._states(boxes, {int(m) for m in matches if m >= 0}, at)
         vehicles = [b.type_id.startswith("vehicle") for b in bodies]
@@ -147,7 +149,7 @@ class PerceptionLog:
                 self._tables["truth"].extend(
                     (moment, body.actor_id, box[0], box[1], box[5], box[2], state)
                 )
-        for predicted, hit in zip(new.boxes, matches >= 0, strict=True):
+        for predicted, hit in zip(predictions, matches >= 0, strict=True):
             self._tables["boxes"].extend(
                 (
                     *(moment, predicted.x_m, predicted.y_m, predicted.yaw_rad),
@@ -155,7 +157,7 @@ class PerceptionLog:
                     *(predicted.speed_mps, predicted.score, hit),
                 )
             )
-        for x, y in new.waypoints:
+        for x, y in new.waypoints if all(map(_is_sane, new.waypoints)) else ():
             self._tables["waypoints"].extend((moment, x, y))
 
         def count(wanted: State) -> int:
@@ -167,7 +169,8 @@ class PerceptionLog:
         red_true = float(bool(entry.expert.red_lights)) if entry.expert else math.nan
         self._tables["moments"].extend(
             (
-                *(entry.sim_time_s, new.light_red, red_true, new.stop, new.latency_s),
+                *(entry.sim_time_s, new.light_red, red_true, new.stop),
+                new.latency_s if math.isfinite(new.latency_s) else math.nan,
                 *(count(State.FOUND), count(State.MISSED), int(np.sum(matches < 0))),
             )
         )
@@ -200,6 +203,10 @@ class PerceptionLog:
         if self._lidar is None or not sweeps:
             return None
         return obstacle_points(sweeps, self._lidar.pose, self._area)
+
+
+def _is_sane(numbers: tuple[float, ...]) -> bool:
+    return all(abs(number) < _ABSURD for number in numbers)  # NaN is not
 
 
 def _is_lidar(spec: SensorSpec) -> bool:

@@ -39,6 +39,7 @@ function drawCurves(run, seek) {
     svg.append(line(ego.t, ego.latency, x, (v) => at(v * 1000), "var(--accent)"));
   });
   if (has("light")) add(13, (y0, h) => strip(svg, y0, h, "Light", segments(ego.t, ego.light), x, run.end, (v) => v >= 0 && { fill: `var(--${LIGHTS[v]})`, word: LIGHT_WORDS[v] }));
+  if (run.seen) addSightCurves(svg, run, x, width, add);
   for (const [name, label] of [["planner_state", "Planner"], ["instruction", "Instruction"], ["expert", "Expert"]]) {
     const track = run.texts[name] ?? [];
     if (!track.length) continue;

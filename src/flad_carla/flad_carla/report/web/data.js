@@ -70,14 +70,36 @@ async function openRun(source, town) {
   }
   run.planStart.push(plans.plan.length);
   run.lanes = town;
-  const bytes = bytesOf(source.thumbs.blob);
+  run.pictures = picturesOf(source.thumbs);
+  if (source.seen) {
+    run.insets = picturesOf(source.insets);
+    const names = ["boxes", "truth", "waypoints", "sweeps"];
+    const tables = await Promise.all([unpack(source.seen.moments), ...names.map((name) => unpack(source.scenes[name]))]);
+    run.moments = tables[0];
+    run.scenes = { at: source.scenes.at };
+    names.forEach((name, i) => { run.scenes[name] = rowsOf(tables[i + 1], source.scenes.at.length); });
+  }
+  return run;
+}
+
+// One function per picture that gives its address; empty pictures give null.
+function picturesOf({ sizes, blob }) {
+  const bytes = bytesOf(blob);
   let at = 0;
-  run.pictures = source.thumbs.sizes.map((size) => {
+  return sizes.map((size) => {
     const part = bytes.subarray(at, at += size);
     let url = null;
-    return () => (url ??= URL.createObjectURL(new Blob([part], { type: "image/jpeg" })));
+    return () => (size ? url ??= URL.createObjectURL(new Blob([part], { type: "image/jpeg" })) : null);
   });
-  return run;
+}
+
+// A table whose rows belong to pictures, as a list of plain objects per picture.
+function rowsOf(table, count) {
+  const rows = Array.from({ length: count }, () => []);
+  for (let i = 0; i < table.row.length; i++) {
+    rows[table.row[i]].push(Object.fromEntries(Object.keys(table).map((name) => [name, table[name][i]])));
+  }
+  return rows;
 }
 
 async function openTown(source) {

@@ -62,7 +62,10 @@ document.addEventListener("keydown", (press) => {
   const tag = press.target.tagName;
   if (press.key === " " && tag !== "BUTTON" && tag !== "SELECT") setPlaying(!player.playing);
   else if ((press.key === "ArrowLeft" || press.key === "ArrowRight") && tag !== "SELECT") seekTo(player.t + (press.key === "ArrowLeft" ? -1 : 1));
-  else if (press.key === "i" || press.key === "I") {
+  else if (press.key === "," || press.key === ".") {
+    const times = player.run.thumbs.times, i = indexAt(times, player.t) + (press.key === "," ? -1 : 1);
+    if (i >= 0 && i < times.length) { setPlaying(false); seekTo(times[i]); }
+  } else if (press.key === "i" || press.key === "I") {
     const after = player.run.infractions.filter((e) => e.placed);
     const next = after.find((e) => e.t - 2 > player.t + 0.1) ?? after[0];
     if (next) seekTo(next.t - 2);

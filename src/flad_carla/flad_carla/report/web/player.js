@@ -18,7 +18,8 @@ function showRun(run) {
   const slider = $("time");
   slider.max = run.end;
   slider.value = 0;
-  $("camera").hidden = !run.pictures.length;
+  showSight(run);
+  $("camera").hidden = !run.pictures.length || !$("sight").hidden;
   $("marks").replaceChildren(...run.infractions.filter((e) => e.placed)
     .map((e) => element("b", { style: `left:${(100 * e.t) / Math.max(run.end, 0.1)}%`, title: e.label })));
   $("key").replaceChildren(...[["ego", "this vehicle"], ["car", "vehicle"], ["bike", "two-wheeler"], ["walker", "pedestrian"], ["plan", "plan", "round"], ["route", "route"]]
@@ -60,6 +61,7 @@ function render() {
   const ego = egoAt(run, t);
   drawWorld(run, t, ego);
   drawHud(run, t, ego);
+  if (!$("sight").hidden) drawSight(run, t);
   moveCursor(t);
   const text = `${clockText(t)} / ${clockText(run.end)}`;
   $("clock").textContent = text;
@@ -84,7 +86,7 @@ function drawHud(run, t, ego) {
   $("hud-words").replaceChildren(...words.flatMap(([label, text, color]) => [element("dt", {}, label),
     element("dd", {}, ...(color ? [element("i", { class: "lamp", style: `background:${color}` })] : []), text)]));
   const i = Math.max(0, indexAt(run.thumbs.times, t));
-  if (run.pictures.length && $("thumb").dataset.i !== `${run.id}:${i}`) {
+  if (!$("camera").hidden && $("thumb").dataset.i !== `${run.id}:${i}`) {
     $("thumb").dataset.i = `${run.id}:${i}`;
     $("thumb").src = run.pictures[i]();
     $("thumb-note").textContent = `${run.thumbs.name} · ${clockText(run.thumbs.times[i])}`;
@@ -92,12 +94,7 @@ function drawHud(run, t, ego) {
 }
 
 function drawWorld(run, t, ego) {
-  const canvas = $("world"), density = window.devicePixelRatio || 1;
-  const width = canvas.clientWidth, height = canvas.clientHeight;
-  if (canvas.width !== Math.round(width * density)) canvas.width = Math.round(width * density);
-  if (canvas.height !== Math.round(height * density)) canvas.height = Math.round(height * density);
-  const pen = canvas.getContext("2d");
-  pen.setTransform(density, 0, 0, density, 0, 0);
+  const { pen, width, height } = penOf($("world"));
   pen.fillStyle = css("ground");
   pen.fillRect(0, 0, width, height);
   let scale = player.zoom;
@@ -144,6 +141,17 @@ function drawWorld(run, t, ego) {
     pen.scale(px, px); pen.fillStyle = css("panel"); pen.font = "700 11px system-ui, sans-serif"; pen.textAlign = "center";
     pen.fillText(event.no, 0, 4); pen.restore();
   }
+}
+
+// A canvas's context in CSS pixels, cleared; sharp on any screen.
+function penOf(canvas) {
+  const density = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+  if (canvas.width !== Math.round(width * density)) canvas.width = Math.round(width * density);
+  if (canvas.height !== Math.round(height * density)) canvas.height = Math.round(height * density);
+  const pen = canvas.getContext("2d");
+  pen.setTransform(density, 0, 0, density, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  return { pen, width, height };
 }
 
 function drawTrail(pen, run, i, px) {
