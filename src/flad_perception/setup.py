@@ -15,6 +15,7 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/config/encoder", glob("../../config/encoder/*.yaml")),
     ],
+    entry_points={"console_scripts": ["encoder = flad_perception.encoder_node:main"]},
     install_requires=["setuptools"],
     zip_safe=False,
     license="Apache-2.0",

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained encoder at work: checked when it is loaded, then one frame after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flad_common.config import knob
+from flad_common.error_codes import MODEL_REFUSED, FladError
+from flad_perception.batch import LIGHT_RED
+from flad_perception.config import CONTRACT_VERSION, EncoderConfig, load_encoder_config
+from flad_perception.detections import Detection, decode_detections
+from flad_perception.live_input import LiveSensors, encoder_input
+from flad_perception.model.encoder import encode
+from flad_perception.scene import Point
+from flad_perception.weights import load_encoder, shipped_weights
+
+_STOP = 1  # class of the stop sign head
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneEncoderConfig:
+    """Which model, where it runs, and what it must be."""
+
+    model: str = knob("small", unit="", doc="A .safetensors file, or the name of a shipped model.")
+    expected_model_hash: str = knob(
+        "", unit="", doc="The model's hash must begin with it; empty allows any."
+    )
+    expected_config: str = knob(
+        "",
+        unit="",
+        doc="The model's configuration must equal this one (a name in config/encoder, or a file); "
+        "empty allows any.",
+    )
+    expected_contract_version: int = knob(
+        CONTRACT_VERSION, unit="1", doc="The tokens' contract must be this."
+    )
+    device: Literal["auto", "cpu", "cuda"] = knob(
+        "auto", unit="", doc="Where it runs; auto takes CUDA where it is."
+    )
+    num_threads: int = knob(
+        2, unit="1", doc="Of PyTorch on the CPU; the same number gives the same bits."
+    )
+    score_threshold: float = knob(0.3, unit="1", doc="Boxes that are less sure are left out.")
+
+    def __post_init__(self) -> None:
+        if self.num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, got {self.num_threads}")
+        if not 0.0 < self.score_threshold < 1.0:
+            raise ValueError(f"score_threshold must be in (0, 1), got {self.score_threshold}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOutput:
+    """What the encoder made of one moment; positions are in the vehicle frame."""
+
+    tokens: NDArray[np.float32]
+    """``[T, D]``"""
+    model_hash: str
+    contract_version: int
+    views: tuple[str, ...]
+    view_valid: tuple[bool, ...]
+    lidar_valid: bool
+    speed_mps: float
+    light_red: float
+    """Probability, 0..1, as the next."""
+    stop: float
+    waypoints_m: tuple[Point, ...]
+    waypoint_step_s: float
+    boxes: tuple[Detection, ...]
+    """The surest first."""
+    inference_s: float
+    """In the model alone."""
+
+
+class SceneEncoder:
+    """One loaded model. Single-threaded.
+
+    Args:
+        config: which, where, and what it must be.
+        carried: cameras of the vehicle; see :func:`flad_perception.live_input.needed_cameras`.
+
+    Raises:
+        FladError: MODEL_REFUSED, naming what differs.
+    """
+
+    def __init__(self, config: SceneEncoderConfig, carried: Collection[str] = ()) -> None:
+        self._options = config
+        self._carried = tuple(carried)
+        path = model_file(config.model)
+        try:
+            self._model, self.config, identity = load_encoder(path)
+        except (OSError, ValueError) as error:
+            raise FladError(MODEL_REFUSED, f"{path}: {error}") from error
+        self.model_hash = identity.hash
+        self._check(path)
+        self._device = torch.device(_device(config.device))
+        self._model.to(self._device).eval()
+
+    def run(self, sensors: LiveSensors) -> SceneOutput:
+        """Encode one moment.
+
+        Raises:
+            ValueError: if the model answers with numbers that are not finite.
+        """
+        torch.set_num_threads(self._options.num_threads)  # it counts for the calling thread
+        frame = encoder_input(sensors, self.config, self._carried)
+        began_s = time.perf_counter()
+        with torch.inference_mode():
+            output = encode(self._model, frame.to(self._device))
+            tokens = output.tokens[0].float().cpu().numpy()
+        inference_s = time.perf_counter() - began_s
+        waypoints = output.waypoints_m[0].float().cpu().tolist()
+        light = torch.softmax(output.light_logits[0].float(), dim=-1)[LIGHT_RED].item()
+        stop = torch.softmax(output.stop_logits[0].float(), dim=-1)[_STOP].item()
+        if not np.isfinite([light, stop, *np.ravel(waypoints)]).all():
+            raise ValueError("the model's answers are not finite")
+        boxes = decode_detections(
+            output.detection[0].float().cpu().numpy(), self.config, self._options.score_threshold
+        )
+        return SceneOutput(
+            tokens=tokens,
+            model_hash=self.model_hash,
+            contract_version=self.config.contract_version,
+            views=tuple(view.name for view in self.config.views),
+            view_valid=tuple(frame.view_valid[0].tolist()),
+            lidar_valid=sensors.sweep is not None,
+            speed_mps=sensors.speed_mps,
+            light_red=light,
+            stop=stop,
+            waypoints_m=tuple((x, y) for x, y in waypoints),
+            waypoint_step_s=self.config.waypoint_step_s,
+            boxes=tuple(boxes),
+            inference_s=inference_s,
+        )
+
+    def _check(self, path: Path) -> None:
+        wanted, complaints = self._options, []
+        if not self.model_hash.startswith(wanted.expected_model_hash):
+            complaints.append(
+                f"its hash is {self.model_hash}, expected_model_hash is "
+                f"{wanted.expected_model_hash}"
+            )
+        if self.config.contract_version != wanted.expected_contract_version:
+            complaints.append(
+                f"its tokens follow contract {self.config.contract_version}, "
+                f"expected_contract_version is {wanted.expected_contract_version}"
+            )
+        if wanted.expected_config:
+            expected = load_encoder_config(wanted.expected_config)
+            complaints += _differences(self.config, expected, wanted.expected_config)
+        if complaints:
+            raise FladError(MODEL_REFUSED, f"{path}: " + "; ".join(complaints))
+
+
+def model_file(name: str) -> Path:
+    """The file of a shipped model, or the file itself.
+
+    Raises:
+        FladError: MODEL_REFUSED, if there is neither.
+    """
+    path = Path(name) if name.endswith(".safetensors") else shipped_weights(name)
+    if not path.is_file():
+        raise FladError(
+            MODEL_REFUSED,
+            f"there is no model {name!r}: {path} is no file; train one or name a file",
+        )
+    return path
+
+
+def _differences(found: EncoderConfig, expected: EncoderConfig, name: str) -> list[str]:
+    return [
+        f"its {key} is {getattr(found, key)!r}, {name} has {value!r}"
+        for key, value in vars(expected).items()
+        if getattr(found, key) != value
+    ]
+
+
+def _device(choice: str) -> str:
+    if choice == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return choice
