@@ -302,7 +302,6 @@ class RunInfo:
     step_s: float = 0.05
     geo_origin: Point = (0.0, 0.0)  # latitude, longitude of the map's origin, degrees
     rig: Rig = field(default_factory=Rig)
-    encoder: str = ""  # as given to --encoder; empty: none runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

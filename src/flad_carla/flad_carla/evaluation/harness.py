@@ -22,7 +22,13 @@ import carla
 
 from flad_carla.evaluation.checkpoint import Checkpoint
 from flad_carla.evaluation.protocol import PROTOCOLS
-from flad_carla.evaluation.route_run import COLLISION_ID, RouteRun, RunOutcome, RunSetup
+from flad_carla.evaluation.route_run import (
+    COLLISION_ID,
+    LightTimer,
+    RouteRun,
+    RunOutcome,
+    RunSetup,
+)
 from flad_carla.evaluation.routes import RouteConfig, read_routes
 from flad_carla.evaluation.statistics import (
     NOT_SET_UP,
@@ -120,6 +126,7 @@ class Evaluation:
         config: what and where.
         observers: told of every tick.
         control_filter: may change what the car is given.
+        light_timer: may change the times of traffic lights.
         progress: told how far it is.
         should_stop: asked between routes.
     """
@@ -130,12 +137,14 @@ class Evaluation:
         *,
         observers: Sequence[Observer] = (),
         control_filter: ControlFilter | None = None,
+        light_timer: LightTimer | None = None,
         progress: Progress | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._config = config
         self._observers = observers
         self._filter = control_filter
+        self._light_timer = light_timer
         self._progress = progress or Silent()
         self._should_stop = should_stop
         self._protocol = PROTOCOLS[config.protocol]
@@ -206,6 +215,7 @@ class Evaluation:
             scenarios=self._config.scenarios,
             observers=self._observers,
             control_filter=self._filter,
+            light_timer=self._light_timer,
             on_progress=self._progress.route_moves,
             on_over=venue.leave,
         )

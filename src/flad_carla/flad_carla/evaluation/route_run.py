@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import carla
 
@@ -23,7 +23,7 @@ from flad_carla.evaluation.criteria import (
     make_criteria,
 )
 from flad_carla.evaluation.pilot import Answer, Pilot
-from flad_carla.evaluation.protocol import Protocol
+from flad_carla.evaluation.protocol import Protocol as ScoringProtocol
 from flad_carla.evaluation.road import Road
 from flad_carla.evaluation.routes import RouteConfig
 from flad_carla.evaluation.statistics import BAD_SENSORS, CRASHED, SIMULATION_CRASHED, Event
@@ -55,13 +55,23 @@ _WEATHER_EVERY = 20  # ticks between two changes of a weather that varies along 
 COLLISION_ID = "evaluation_collision"
 
 
+class LightTimer(Protocol):
+    """Changes the times of traffic lights while a route is driven: a recording's."""
+
+    def start(self, world: carla.World) -> None:
+        """The car stands in the world."""
+
+    def step(self, world: carla.World, expert: ExpertView) -> None:
+        """The expert has looked."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSetup:
     """What one run needs to know."""
 
     route: RouteConfig
     trace: Sequence[RoutePoint]
-    protocol: Protocol
+    protocol: ScoringProtocol
     rig: Rig
     info: RunInfo
     seed: int
@@ -69,6 +79,7 @@ class RunSetup:
     scenarios: bool = True
     observers: Sequence[Observer] = ()
     control_filter: ControlFilter | None = None
+    light_timer: LightTimer | None = None
     on_progress: Callable[[float, float], None] = lambda percent, sim_s: None
     on_over: Callable[[], None] = lambda: None  # called before any actor goes
 
@@ -150,6 +161,8 @@ class RouteRun:
         self._scenarios = ScenarioManager(
             session.world, session.map, trace, configs, self._setup.seed
         )
+        if self._setup.light_timer is not None:
+            self._setup.light_timer.start(session.world)
         self._pilot.start(role)
 
     def _spawn(self, role: str, transform: carla.Transform) -> Any:
@@ -238,6 +251,8 @@ class RouteRun:
             self._expert_view = self._expert.explain(
                 self._decision, state, tick.sim_time_s - self._start_s
             )
+            if self._setup.light_timer is not None:
+                self._setup.light_timer.step(self._session.world, self._expert_view)
         answer = self._pilot.answer(tick, state.ego, self._published() if due else None)
         self._apply(tick, state, answer)
         return answer

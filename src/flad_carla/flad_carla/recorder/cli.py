@@ -15,6 +15,7 @@ from flad_carla.evaluation.harness import Evaluation, EvaluationConfig
 from flad_carla.evaluation.progress_bar import ProgressBar
 from flad_carla.evaluation.venue import VenueConfig
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
+from flad_carla.recorder.favoured_lights import FavouredLights
 from flad_carla.recorder.kicks import KickFilter
 from flad_carla.recorder.runs import COMPLETE, recorded_runs, salvage
 from flad_carla.recorder.session import (
@@ -82,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--kicks", choices=["on", "off"], default="on", help="push the car off its way now and then"
     )
+    add(
+        "--lights",
+        choices=["town", "favoured"],
+        default="town",
+        help="the towns' own times, or short reds and many greens (default: %(default)s)",
+    )
     add("--jpeg-quality", type=int, default=RecorderConfig.jpeg_quality, metavar="Q")
     add(
         "--min-frames",
@@ -130,7 +137,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _record(args: argparse.Namespace) -> int:
     if args.repetitions < 1:
         raise ValueError(f"repetitions must be at least 1, got {args.repetitions}")
-    config = RecorderConfig(jpeg_quality=args.jpeg_quality, min_frames=args.min_frames)
+    config = RecorderConfig(
+        jpeg_quality=args.jpeg_quality, min_frames=args.min_frames, lights=args.lights
+    )
     rig = recording_rig(load_rig(find_rig(args.rig)), parse_size(args.image_size))
     only = tuple(filter(None, args.only.split(",")))
     args.out.mkdir(parents=True, exist_ok=True)
@@ -188,6 +197,7 @@ def _drive(
             evaluation_config,
             observers=[recorder, StopWhenFull(recorder)],
             control_filter=KickFilter() if args.kicks == "on" else None,
+            light_timer=FavouredLights() if args.lights == "favoured" else None,
             progress=bar,
         )
         evaluation.run()

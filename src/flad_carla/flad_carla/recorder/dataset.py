@@ -51,6 +51,7 @@ class RecorderConfig:
     jpeg_quality: int = 90  # LMDrive's 75 smears lamps of two pixels
     min_frames: int = 32  # shorter runs are kept but not listed, as in LMDrive's clean-up
     reserve_bytes: int = 2**20
+    lights: str = "town"  # whose light times: the towns' own, or "favoured"
 
     def __post_init__(self) -> None:
         if not 1 <= self.jpeg_quality <= 95:
