@@ -26,7 +26,7 @@ SMALL = BagConfig(reserve_bytes=4 * 2**20)
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    drive = Drive(duration_s=6.0, seed=3)
+    drive = Drive(duration_s=6.0, seed=3, predicts=True)
     recorder = BagRecorder(tmp_path_factory.mktemp("bags"), SMALL)
     drive.feed(recorder)
     assert recorder.failures == []
@@ -71,6 +71,28 @@ def test_plan_seen_from_the_vehicle_and_in_the_map_agree(recorded):
         ys = pose.position.y + s * plan.x + c * plan.y
         assert xs == pytest.approx([p.pose.position.x for p in in_map.poses], abs=1e-4)
         assert ys == pytest.approx([p.pose.position.y for p in in_map.poses], abs=1e-4)
+
+
+def test_predictions_and_their_markers_are_where_the_encoder_saw_them(recorded):
+    drive, path = recorded
+    messages = read(path)
+    views = list(dict.fromkeys(e.prediction for _, e in drive.ticks() if e.prediction))
+    told, shown = messages["/vehicle_0/scene_prediction"], messages["/vehicle_0/scene_markers"]
+    assert len(told) == len(shown) == len(views) > 20
+    for view, (_, message), (_, array) in zip(views, told, shown, strict=True):
+        stamp = message.header.stamp
+        assert stamp.sec + stamp.nanosec * 1e-9 == pytest.approx(view.stamp_s, abs=1e-6)
+        assert message.header.frame_id == "vehicle_0" and message.model_hash == view.model_hash
+        assert message.light_red == pytest.approx(view.light_red)
+        np.testing.assert_allclose(message.box_y, [b.y_m for b in view.boxes], rtol=1e-6)
+        np.testing.assert_allclose(message.x, [x for x, _ in view.waypoints], rtol=1e-6)
+        boxes = [m for m in array.markers if m.ns == "encoder_boxes"]
+        for box, marker in zip(view.boxes, boxes, strict=True):
+            turn = 2.0 * math.atan2(marker.pose.orientation.z, marker.pose.orientation.w)
+            assert (marker.pose.position.x, marker.pose.position.y) == (box.x_m, box.y_m)
+            assert math.cos(turn - box.yaw_rad) == pytest.approx(1.0)
+            assert marker.header.frame_id == "vehicle_0"
+        assert array.markers[0].action == 3  # those of the last message go first
 
 
 def test_sensors_are_what_the_rig_gave(recorded):
@@ -230,7 +252,11 @@ def test_writer_refuses_an_existing_folder(tmp_path):
 
 def test_rviz_shows_what_is_recorded_under_the_same_names(recorded):
     """Its topics are in a bag (with fitting durability), but for those that only a live run has."""
-    only_live = {"/carla/vehicle_0/rgb_front/image", "/vehicle_0/planner_markers"}
+    only_live = {
+        "/carla/vehicle_0/rgb_front/image",
+        "/carla/vehicle_0/rgb_focus/image",
+        "/vehicle_0/planner_markers",
+    }
     config = yaml.safe_load((ROOT / "config" / "flad.rviz").read_text())
     displays = [d for d in config["Visualization Manager"]["Displays"] if "Topic" in d]
     with Reader(recorded[1]) as reader:

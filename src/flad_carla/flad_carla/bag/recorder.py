@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from flad_carla.bag.messages import MAP, MessageMaker, plan_poses, ros_pose, sensor_pose
+from flad_carla.bag.prediction_messages import (
+    PREDICTION,
+    prediction_markers,
+    prediction_message,
+)
 from flad_carla.bag.safe_file import DiskFullError
 from flad_carla.bag.types import CUSTOM_TYPES, MessageTypes, find_definition
 from flad_carla.bag.writer import BagWriter
@@ -20,6 +25,7 @@ from flad_carla.run_log import (
     Observer,
     PlanView,
     PoseView,
+    PredictionView,
     RunInfo,
     RunResult,
     SensorTick,
@@ -136,6 +142,7 @@ class _Bag:
         self._next_scene_s = 0.0
         self._started = False
         self._plan: PlanView | None = None
+        self._prediction: PredictionView | None = None
         self._events: list[Infraction] = []
         self._words: dict[str, str] = {}
         self._lights: dict[int, int] = {}
@@ -159,6 +166,7 @@ class _Bag:
             lambda: make.control(stamp_ns, entry.control),
         )
         self._write_plan(put, stamp_ns, entry)
+        self._write_prediction(put, entry)
         self._write_words(put, entry)
         for name, measurement in tick.data.get(role, {}).items():
             if name in self._sensors:
@@ -206,6 +214,20 @@ class _Bag:
         poses = plan_poses((seen_from.x, seen_from.y), plan, z)
         path = make.path(plan_ns, poses, step_ns=round(plan.step_s * 1e9))
         put(f"{self._stack}/planned_path", "nav_msgs/msg/Path", path)
+
+    def _write_prediction(self, put: _Putter, entry: TickEntry) -> None:
+        view = entry.prediction
+        if view is None or view is self._prediction:
+            return
+        self._prediction = view
+        make, role, seen_ns = self._make, self.info.role, round(view.stamp_s * 1e9)
+        put(
+            f"{self._stack}/scene_prediction",
+            PREDICTION,
+            lambda: prediction_message(make, seen_ns, role, view),
+        )
+        markers = prediction_markers(make, seen_ns, role, view)
+        put.markers(f"{self._stack}/scene_markers", markers)
 
     def _write_words(self, put: _Putter, entry: TickEntry) -> None:
         make = self._make

@@ -14,7 +14,11 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 # Beside Humble's own types. Where a file is missing, its topic is left out of the bag.
-CUSTOM_TYPES = ("carla_msgs/msg/CarlaEgoVehicleControl", "flad_msgs/msg/Plan")
+CUSTOM_TYPES = (
+    "carla_msgs/msg/CarlaEgoVehicleControl",
+    "flad_msgs/msg/Plan",
+    "flad_msgs/msg/ScenePrediction",
+)
 
 
 class MessageTypes:

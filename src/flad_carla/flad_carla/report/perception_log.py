@@ -77,7 +77,7 @@ class PerceptionLog:
         sweep = tick.data.get(self._role, {}).get(self._lidar.id) if self._lidar else None
         self._past.append(_Past(entry, None if sweep is None else sweep.raw_data))
         new, self._is_fresh = entry.prediction, False
-        if new is None or new == self._last:
+        if new is None or new is self._last:
             return
         self._last = new
         at = self._index_of(new, tick.sim_time_s - entry.sim_time_s)
