@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bring one vehicle's nodes to active, under the vehicle's own namespace.
 
-ros2 launch flad_bringup vehicle.launch.py vehicle:=vehicle_0
+ros2 launch flad_bringup vehicle.launch.py vehicle:=vehicle_0 encoder:=true
 """
+
+from __future__ import annotations
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler
+from launch.conditions import IfCondition
 from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, SetParameter
@@ -19,7 +22,7 @@ from flad_bringup.topology import VEHICLE_NODES, NodeSpec
 
 def generate_launch_description() -> LaunchDescription:
     """Nodes of one vehicle: ``flad_bringup.topology.VEHICLE_NODES``."""
-    nodes = [_node(spec) for spec in VEHICLE_NODES]
+    nodes = [(spec, _node(spec)) for spec in VEHICLE_NODES]
     return LaunchDescription(
         [
             DeclareLaunchArgument(
@@ -46,9 +49,10 @@ def generate_launch_description() -> LaunchDescription:
                 choices=["debug", "info", "warn", "error", "fatal"],
                 description="Least severe message that is shown.",
             ),
+            *[_switch(spec) for spec in VEHICLE_NODES if spec.optional],
             SetParameter("use_sim_time", LaunchConfiguration("use_sim_time")),
-            *nodes,
-            *[action for node in nodes for action in _bring_to_active(node)],
+            *[node for _, node in nodes],
+            *[action for spec, node in nodes for action in _bring_to_active(spec, node)],
         ]
     )
 
@@ -63,7 +67,21 @@ def _node(spec: NodeSpec) -> LifecycleNode:
         remappings=[(name, _filled(template)) for name, template in spec.remappings],
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",
+        condition=_condition(spec),
     )
+
+
+def _switch(spec: NodeSpec) -> DeclareLaunchArgument:
+    return DeclareLaunchArgument(
+        spec.executable,
+        default_value="false",
+        choices=["true", "false"],
+        description=f"Run the {spec.executable} too; its parameters stand in params_file.",
+    )
+
+
+def _condition(spec: NodeSpec) -> IfCondition | None:
+    return IfCondition(LaunchConfiguration(spec.executable)) if spec.optional else None
 
 
 def _filled(template: str) -> list:
@@ -75,14 +93,15 @@ def _filled(template: str) -> list:
     return [part for part in parts if part != ""]
 
 
-def _bring_to_active(node: LifecycleNode) -> list:
+def _bring_to_active(spec: NodeSpec, node: LifecycleNode) -> list:
     """Configure ``node``, then activate it. A later manual deactivate is left alone."""
 
     def request(transition_id: int) -> EmitEvent:
         return EmitEvent(
             event=ChangeState(
                 lifecycle_node_matcher=matches_action(node), transition_id=transition_id
-            )
+            ),
+            condition=_condition(spec),
         )
 
     return [
@@ -92,7 +111,8 @@ def _bring_to_active(node: LifecycleNode) -> list:
                 start_state="configuring",
                 goal_state="inactive",
                 entities=[request(Transition.TRANSITION_ACTIVATE)],
-            )
+            ),
+            condition=_condition(spec),
         ),
         request(Transition.TRANSITION_CONFIGURE),
     ]

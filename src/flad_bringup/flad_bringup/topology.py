@@ -28,6 +28,8 @@ class NodeSpec:
     """Configured and activated from outside; it does nothing before."""
     remappings: tuple[tuple[str, str], ...] = ()
     """Relative names of the node, and templates of what they are called outside."""
+    optional: bool = False
+    """Started only where it is asked for, by an argument of its name."""
 
     @property
     def module(self) -> str:
@@ -48,6 +50,21 @@ PLANNER = NodeSpec(
         ("diagnostics", "/diagnostics"),
     ),
 )
+CAMERAS = ("rgb_front", "rgb_left", "rgb_right", "rgb_rear", "rgb_focus")
+"""What the shipped encoders look through; one with other cameras needs remappings of its own."""
+ENCODER = NodeSpec(
+    package="flad_perception",
+    executable="encoder",
+    per_vehicle=True,
+    lifecycle=True,
+    optional=True,
+    remappings=(
+        *((f"{camera}/image", f"/carla/{{vehicle}}/{camera}/image") for camera in CAMERAS),
+        ("lidar", "/carla/{vehicle}/lidar"),
+        ("odometry", "/carla/{vehicle}/odometry"),
+        ("diagnostics", "/diagnostics"),
+    ),
+)
 BRIDGE = NodeSpec(
     package="flad_carla",
     executable="bridge",
@@ -55,7 +72,7 @@ BRIDGE = NodeSpec(
     lifecycle=False,
 )
 
-VEHICLE_NODES = (PLANNER,)
+VEHICLE_NODES = (PLANNER, ENCODER)
 """What runs on every vehicle."""
 SIMULATION_NODES = (BRIDGE,)
 """What stands between the stack and the world."""

@@ -102,6 +102,20 @@ def test_the_vehicle_has_the_nodes_of_the_topology_and_their_topics(described):
         assert str(node.kwargs["namespace"]) == "<vehicle>"
 
 
+def test_an_optional_node_starts_only_where_it_is_asked_for(described):
+    actions = described("vehicle")
+    starts = of_kind(actions, "LifecycleNode", "RegisterEventHandler", "EmitEvent")
+
+    for spec in topology.VEHICLE_NODES:
+        mine = [a for a in starts if str_of(a.kwargs["condition"]) == f"<{spec.executable}>"]
+        assert len(mine) == (3 if spec.optional else 0)
+    assert len(starts) == 3 * len(topology.VEHICLE_NODES)
+
+
+def str_of(condition):
+    return None if condition is None else str(condition.args[0])
+
+
 def test_a_node_is_activated_once_and_not_again_by_hand(described):
     """Only out of configuring: a manual deactivate must hold."""
     handlers = of_kind(described("vehicle"), "RegisterEventHandler")

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from flad_carla.recorder.session import recording_rig
 from flad_carla.rig import Rig, load_rig
 from flad_common.config import from_mapping
 
@@ -27,7 +28,7 @@ def sensor(**changes):
     return {"id": "cam", "type": "sensor.camera.rgb"} | changes
 
 
-@pytest.mark.parametrize("name", ["minimal", "demo", "lmdrive"])
+@pytest.mark.parametrize("name", ["minimal", "demo", "lmdrive", "encoder"])
 def test_every_shipped_rig_loads_and_fits_20_hz(workspace, name):
     load_rig(workspace.config / f"rigs/{name}.yaml").check_rate(0.05)
 
@@ -38,6 +39,13 @@ def test_lmdrive_poses(workspace):
 
     assert poses == LMDRIVE
     assert all(s.pose.pitch_deg == s.pose.roll_deg == 0.0 for s in rig.sensors)
+
+
+def test_the_encoder_sees_by_the_rig_of_its_training_data(workspace):
+    lmdrive = load_rig(workspace.config / "rigs/lmdrive.yaml")
+    encoder = load_rig(workspace.config / "rigs/encoder.yaml")
+
+    assert encoder.sensors == recording_rig(lmdrive, (320, 240)).sensors
 
 
 def test_the_focus_camera_sees_the_middle_of_the_front_image(workspace):

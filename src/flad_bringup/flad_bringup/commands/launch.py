@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", choices=["realtime", "lockstep"], default="realtime", help="how time passes"
     )
+    parser.add_argument(
+        "--encoder",
+        default="off",
+        metavar="NAME",
+        help="run a vision encoder on every vehicle: off, a shipped model such as small, or a "
+        ".safetensors file (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,7 +71,7 @@ def commands(args: argparse.Namespace) -> list[tuple[str, list[str], str]]:
     loop: Any = importlib.import_module("flad_carla.bridge_loop")
     config_file = args.config_file or args.workspace.config / "bridge.yaml"
     params_file = args.params_file or args.workspace.config / "vehicle.yaml"
-    vehicles = [ego.role for ego in config.from_yaml(loop.BridgeLoopConfig, config_file).egos]
+    egos = config.from_yaml(loop.BridgeLoopConfig, config_file).egos
     found = []
     if args.host is None:
         world = [sys.executable, *topology.SIMULATOR, "--port", str(args.port)]
@@ -82,16 +89,25 @@ def commands(args: argparse.Namespace) -> list[tuple[str, list[str], str]]:
         ),
     )
     found.append(("bridge", bridge, "bridge to"))
-    for vehicle in vehicles:
+    for ego in egos:
         for spec in topology.VEHICLE_NODES:
+            parameters = {"mode": args.mode, "use_sim_time": "true"}
+            if spec is topology.ENCODER:
+                if args.encoder == "off":
+                    continue
+                parameters |= _encoder_parameters(args.encoder, Path(config_file).parent / ego.rig)
             command = topology.node_command(
-                spec,
-                vehicle=vehicle,
-                params_file=str(params_file),
-                parameters={"mode": args.mode, "use_sim_time": "true"},
+                spec, vehicle=ego.role, params_file=str(params_file), parameters=parameters
             )
-            found.append((f"{vehicle}_{spec.executable}", command, ""))
+            found.append((f"{ego.role}_{spec.executable}", command, ""))
     return found
+
+
+def _encoder_parameters(model: str, rig_file: Path) -> dict[str, str]:
+    """The model, and the cameras that the vehicle carries."""
+    rig: Any = importlib.import_module("flad_carla.rig").load_rig(rig_file)
+    cameras = [sensor.id for sensor in rig.sensors if sensor.type == "sensor.camera.rgb"]
+    return {"encoder.model": model, "cameras": str(cameras)}
 
 
 def _says(log_file: Path, text: str) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from flad_carla.bag.messages import MessageMaker
-from flad_carla.run_log import PredictionView
+from flad_carla.run_log import Point, PoseView, PredictionView, TokensView
 from flad_common import frames
 
 PREDICTION = "flad_msgs/msg/ScenePrediction"
+TOKENS = "flad_msgs/msg/SceneTokens"
 
 _CUBE, _SPHERE_LIST, _TEXT = 1, 7, 9
 _DELETE_ALL = 3
@@ -47,6 +48,36 @@ def prediction_message(make: MessageMaker, stamp_ns: int, role: str, view: Predi
         box_speed=column(b.speed_mps for b in view.boxes),
         box_score=column(b.score for b in view.boxes),
         latency_s=view.latency_s,
+    )
+
+
+def tokens_message(make: MessageMaker, role: str, tokens: TokensView) -> Any:
+    """``flad_msgs/SceneTokens``, byte for byte what came over the wire."""
+    return make.new(
+        TOKENS,
+        header=make.header(tokens.stamp_ns, role),
+        model_hash=tokens.model_hash,
+        contract_version=tokens.contract_version,
+        num_tokens=tokens.num_tokens,
+        dim=tokens.dim,
+        dtype=tokens.dtype,
+        scale=np.array(tokens.scale, dtype=np.float32),
+        data=np.frombuffer(tokens.data, dtype=np.uint8),
+        crc32=tokens.crc32,
+        views=list(tokens.views),
+        view_valid=np.array(tokens.view_valid, dtype=np.bool_),
+        lidar_valid=tokens.lidar_valid,
+        speed_mps=tokens.speed_mps,
+    )
+
+
+def target_message(make: MessageMaker, stamp_ns: int, ego: PoseView, node: Point | None) -> Any:
+    """``geometry_msgs/PointStamped``: the route's next far node, or the ego itself."""
+    x, y, z = frames.carla_vector_to_ros((*(node or (ego.x, ego.y)), ego.z))
+    return make.new(
+        "geometry_msgs/msg/PointStamped",
+        header=make.header(stamp_ns),
+        point=make.new("geometry_msgs/msg/Point", x=x, y=y, z=z),
     )
 
 

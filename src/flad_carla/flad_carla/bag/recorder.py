@@ -12,8 +12,11 @@ from typing import Any
 from flad_carla.bag.messages import MAP, MessageMaker, plan_poses, ros_pose, sensor_pose
 from flad_carla.bag.prediction_messages import (
     PREDICTION,
+    TOKENS,
     prediction_markers,
     prediction_message,
+    target_message,
+    tokens_message,
 )
 from flad_carla.bag.safe_file import DiskFullError
 from flad_carla.bag.types import CUSTOM_TYPES, MessageTypes, find_definition
@@ -228,6 +231,13 @@ class _Bag:
         )
         markers = prediction_markers(make, seen_ns, role, view)
         put.markers(f"{self._stack}/scene_markers", markers)
+        tokens = view.tokens
+        if tokens is not None:
+            put(f"{self._stack}/scene_tokens", TOKENS, lambda: tokens_message(make, role, tokens))
+        # What the encoder was told with the sensors of this tick, so that it can be replayed.
+        node = entry.expert.far_node if entry.expert else None
+        target = target_message(make, seen_ns, entry.ego.pose, node)
+        put(f"{self._stack}/target_point", "geometry_msgs/msg/PointStamped", target)
 
     def _write_words(self, put: _Putter, entry: TickEntry) -> None:
         make = self._make

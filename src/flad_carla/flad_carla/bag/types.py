@@ -18,6 +18,7 @@ CUSTOM_TYPES = (
     "carla_msgs/msg/CarlaEgoVehicleControl",
     "flad_msgs/msg/Plan",
     "flad_msgs/msg/ScenePrediction",
+    "flad_msgs/msg/SceneTokens",
 )
 
 

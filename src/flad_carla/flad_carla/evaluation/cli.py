@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flad_carla.bag.recorder import BagRecorder
+from flad_carla.bag.recorder import BagConfig, BagRecorder
 from flad_carla.evaluation.checkpoint import CheckpointError
 from flad_carla.evaluation.harness import DRIVERS, Evaluation, EvaluationConfig
+from flad_carla.evaluation.processes import EncoderOption
 from flad_carla.evaluation.progress_bar import ProgressBar
 from flad_carla.evaluation.protocol import PROTOCOLS
 from flad_carla.evaluation.routes import RouteFileError
@@ -27,6 +28,9 @@ SOME_NOT_RUN = 1  # a route could not be run: a missing town, a route without a 
 BAD_INPUT = 2
 NO_SIMULATOR = 3
 INTERRUPTED = 130
+
+NO_ENCODER = "off"
+_ENCODER_RIG = "encoder"  # what an encoder sees by, where no rig is given
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,10 +66,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--walkers", type=int, default=20, metavar="N", help="pedestrians (default: %(default)s)")
     add("--rig", metavar="NAME", help="sensors: a file, or a name in config/rigs (default: none)")
     add("--scenarios", choices=["on", "off"], default="on", help="those of the route file")
+    add(
+        "--encoder",
+        default=NO_ENCODER,
+        metavar="NAME",
+        help="run a vision encoder beside the planner: off, a shipped model such as small, or a "
+        ".safetensors file; without --rig it gets its cameras (default: %(default)s)",
+    )
+    add(
+        "--encoder-period",
+        type=float,
+        default=0.1,
+        metavar="S",
+        help="simulated time between two ticks that are encoded (default: %(default)s)",
+    )
     add("--mode", choices=["lockstep", "realtime"], default="lockstep", help="how time passes")
     add("--json", type=Path, metavar="OUT.json", help="results file (leaderboard's layout)")
     add("--report", type=Path, metavar="OUT.html", help="one page with map, curves and replay")
     add("--bag", type=Path, metavar="DIR", help="a rosbag2 folder per route, for rviz and Foxglove")
+    add("--bag-raw", action="store_true", help="raw pictures in the bag beside the JPEGs")
     add("--resume", action="store_true", help="go on with what --json already has")
     add("--domain", type=int, metavar="N", help="ROS domain (default: one of our own)")
     add("--logs", type=Path, metavar="DIR", help="where our processes write their logs")
@@ -80,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         collector = RunCollector(args.report.with_suffix("").with_name(args.report.stem + "_data"))
         observers.append(collector)
     if args.bag is not None:
-        bag = BagRecorder(args.bag)
+        bag = BagRecorder(args.bag, BagConfig(raw_images=args.bag_raw))
         observers.append(bag)
     bar = ProgressBar(sys.stderr)
     try:
@@ -122,6 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _config(args: argparse.Namespace) -> EvaluationConfig:
     if args.resume and args.json is None:
         raise ValueError("--resume needs --json FILE: it goes on with that file")
+    encoder = None
+    if args.encoder != NO_ENCODER:
+        encoder = EncoderOption(model=args.encoder, period_s=args.encoder_period)
+    rig = args.rig or (None if encoder is None else _ENCODER_RIG)
     return EvaluationConfig(
         routes=args.routes,
         only=tuple(filter(None, args.only.split(","))),
@@ -129,7 +152,7 @@ def _config(args: argparse.Namespace) -> EvaluationConfig:
         protocol=args.protocol,
         repetitions=args.repetitions,
         seed=args.seed,
-        rig=None if args.rig is None else find_rig(args.rig),
+        rig=None if rig is None else find_rig(rig),
         scenarios=args.scenarios == "on",
         json=args.json,
         resume=args.resume,
@@ -142,6 +165,7 @@ def _config(args: argparse.Namespace) -> EvaluationConfig:
             mode=args.mode,
             domain_id=args.domain,
             logs=args.logs,
+            encoder=encoder,
         ),
     )
 

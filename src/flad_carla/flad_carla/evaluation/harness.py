@@ -174,7 +174,7 @@ class Evaluation:
         """
         first = self.checkpoint.resume() if self._config.resume else 0
         self.checkpoint.write("Started")
-        venue = Venue(self._config.venue, self._config.driver != "external")
+        venue = Venue(self._config.venue, self._config.driver != "external", self._rig)
         try:
             for number in range(first, len(self._jobs)):
                 if self._should_stop():
@@ -204,6 +204,7 @@ class Evaluation:
                 raise
             return self._failed(job, SIMULATION_CRASHED, str(error), begun_s)
         info = self._info(job, place.session.map, trace, seed)
+        encoder = self._config.venue.encoder
         setup = RunSetup(
             route=job.route,
             trace=trace,
@@ -213,6 +214,7 @@ class Evaluation:
             seed=seed,
             driver=self._config.driver,
             scenarios=self._config.scenarios,
+            encoder_period_s=None if encoder is None else encoder.period_s,
             observers=self._observers,
             control_filter=self._filter,
             light_timer=self._light_timer,
@@ -242,7 +244,7 @@ class Evaluation:
         return outcome
 
     def _info(self, job: _Job, town_map: carla.Map, trace: Sequence[Any], seed: int) -> RunInfo:
-        town = job.route.town
+        town, venue = job.route.town, self._config.venue
         if self._observers and town not in self._shapes:
             self._shapes[town] = lanes_from_map(town_map)
         origin = town_map.transform_to_geolocation(carla.Location(0.0, 0.0, 0.0))
@@ -262,9 +264,10 @@ class Evaluation:
             ),
             lanes=self._shapes.get(town, ()),
             weather=job.route.weather_at(0.0),
-            step_s=self._config.venue.step_s,
+            step_s=venue.step_s,
             geo_origin=(origin.latitude, origin.longitude),
             rig=_without_collision(self._rig),
+            encoder="" if venue.encoder is None else venue.encoder.model,
         )
 
     def _planner(self, town: str, town_map: carla.Map) -> RoutePlanner:
@@ -342,6 +345,7 @@ def _config_text(config: EvaluationConfig) -> dict[str, Any]:
         "traffic": venue.traffic,
         "walkers": venue.walkers,
         "simulator": "flad_sim" if venue.host is None else "given",
+        "encoder": "off" if venue.encoder is None else venue.encoder.model,
     }
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import carla
 
 from flad_carla.expert.driver import STEP_S, Decision
-from flad_carla.run_log import BodyView, PlanView
+from flad_carla.run_log import BodyView, PlanView, Point, PredictionView
 from flad_carla.session import Tick
 from flad_common.frames import carla_yaw_to_ros
 from flad_planner.geometry import Pose2
@@ -31,6 +31,7 @@ class Answer:
     desired_speed_mps: float = math.nan
     plan: PlanView | None = None  # another driver's plan, where one was heard
     latency_s: float = math.nan
+    prediction: PredictionView | None = None  # the encoder's newest, where one runs
 
 
 class Pilot(Protocol):
@@ -39,8 +40,17 @@ class Pilot(Protocol):
     def start(self, role: str) -> None:
         """A new ego of this role is in the world."""
 
-    def answer(self, tick: Tick, ego: BodyView, decision: Decision | None) -> Answer:
-        """Publish the tick and the decision (None: no plan is due); wait for the control."""
+    def answer(
+        self,
+        tick: Tick,
+        ego: BodyView,
+        decision: Decision | None,
+        far_node: Point | None = None,
+    ) -> Answer:
+        """Publish the tick and the decision (None: no plan is due); wait for the control.
+
+        ``far_node`` is the route's next far node in the world, which an encoder is told.
+        """
 
     def end(self) -> None:
         """The ego is about to go."""
@@ -60,7 +70,13 @@ class DirectPilot:
         """A new ego: a planner without a past."""
         self._planner = Planner(self._config)
 
-    def answer(self, tick: Tick, ego: BodyView, decision: Decision | None) -> Answer:
+    def answer(
+        self,
+        tick: Tick,
+        ego: BodyView,
+        decision: Decision | None,
+        far_node: Point | None = None,
+    ) -> Answer:
         """The planner's control for this tick."""
         yaw = math.radians(ego.pose.yaw)
         speed = ego.velocity[0] * math.cos(yaw) + ego.velocity[1] * math.sin(yaw)

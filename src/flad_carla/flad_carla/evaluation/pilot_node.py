@@ -5,19 +5,23 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
 from flad_msgs.msg import Plan, PlannerStatus
 
-from flad_carla.bridge import BridgeConfig
+from flad_carla.bridge import BridgeConfig, ControlTimeout
 from flad_carla.bridge_node import BridgeNode
 from flad_carla.evaluation.pilot import Answer
 from flad_carla.expert.driver import Decision
 from flad_carla.expert_node import ExpertPublisher
 from flad_carla.pacer import Pacer
-from flad_carla.run_log import BodyView, PlanView
+from flad_carla.ros.encoder_link import EncoderLink, EncoderTimeout
+from flad_carla.run_log import BodyView, PlanView, Point
 from flad_carla.session import CarlaSession, Tick
+from flad_common.error_codes import FladError
+from flad_common.periods import is_due
 from flad_common.ros.qos import STATE
 
 _STATES = {
@@ -25,6 +29,8 @@ _STATES = {
     for name in ("FOLLOWING", "STARTING", "STALE", "STOPPED", "REFUSED", "MANUAL")
 }
 _MATCH_S = 20.0
+_ENCODER_START_S = 180.0  # PyTorch and the model are loaded meanwhile
+_ENCODER_S = 60.0  # for the tokens of one tick, in lockstep
 
 
 class RosPilot:
@@ -32,10 +38,25 @@ class RosPilot:
 
     With ``plans`` false somebody else publishes ``/<role>/plan``; it is listened to either way,
     so that what was driven by is what is logged.
+
+    Args:
+        session: of the world.
+        config: how the bridge works in time.
+        domain_id: of DDS.
+        plans: see above.
+        encoder_period_s: an encoder answers steps that are multiples of it; None: there is none.
+        check: called while an encoder is waited for; raises if a process of ours has ended.
     """
 
     def __init__(
-        self, session: CarlaSession, config: BridgeConfig, domain_id: int, *, plans: bool = True
+        self,
+        session: CarlaSession,
+        config: BridgeConfig,
+        domain_id: int,
+        *,
+        plans: bool = True,
+        encoder_period_s: float | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain_id)
@@ -45,6 +66,9 @@ class RosPilot:
         self._plans = plans
         self._role = ""
         self._expert: ExpertPublisher | None = None
+        self._encoder_period_s = encoder_period_s
+        self._encoder: EncoderLink | None = None
+        self._check = check
         self._inputs: list[Any] = []
         self._status: PlannerStatus | None = None
         self._plan: PlanView | None = None
@@ -56,6 +80,8 @@ class RosPilot:
             self._leave_topics()
             self._role = role
             self._expert = ExpertPublisher(self._bridge, role) if self._plans else None
+            if self._encoder_period_s is not None:
+                self._encoder = EncoderLink(self._bridge, role)
             self._inputs = [
                 self._bridge.create_subscription(
                     PlannerStatus, f"/{role}/planner_status", self._on_status, STATE
@@ -69,18 +95,41 @@ class RosPilot:
             expert = self._expert
             if expert is not None:
                 self._bridge.wait_until(expert.is_heard, "the planner hearing the plans", _MATCH_S)
+        if self._encoder is not None:
+            self._encoder.reset()
+            self._bridge.wait_until(
+                self._encoder_is_ready, "the encoder hearing its target points", _ENCODER_START_S
+            )
         self._pacer = Pacer(self._pacer.period_s)
 
-    def answer(self, tick: Tick, ego: BodyView, decision: Decision | None) -> Answer:
-        """Publish the tick and the decision, wait for the control."""
+    def answer(
+        self,
+        tick: Tick,
+        ego: BodyView,
+        decision: Decision | None,
+        far_node: Point | None = None,
+    ) -> Answer:
+        """Publish the tick and the decision; wait for the control and, in lockstep, the tokens.
+
+        Raises:
+            ControlTimeout: in lockstep, naming who did not answer and what is known of them.
+        """
         begun_s = time.monotonic()
+        encodes = self._encoder_period_s is not None and is_due(
+            tick.stamp_ns, self._encoder_period_s
+        )
         if decision is not None:
             self._poses = {tick.stamp_ns: ego, **dict(list(self._poses.items())[:20])}
         self._bridge.publish(tick)
         if decision is not None and self._expert is not None:
             self._expert.publish(decision, tick.stamp_ns)
+        if encodes and self._encoder is not None:
+            target = far_node or (ego.pose.x, ego.pose.y)
+            self._encoder.publish_target(target, ego.pose.z, tick.stamp_ns)
         if self._lockstep:
             controls = self._bridge.wait_for_control(tick)
+            if encodes and self._encoder is not None:
+                self._wait_for_tokens(self._encoder, tick.stamp_ns)
             latency_s = math.nan
         else:
             due_s = self._pacer.next_due_s()
@@ -94,6 +143,7 @@ class RosPilot:
             desired_speed_mps=math.nan if status is None else status.desired_speed_mps,
             plan=self._plan,
             latency_s=latency_s,
+            prediction=None if self._encoder is None else self._encoder.newest,
         )
 
     def end(self) -> None:
@@ -112,6 +162,25 @@ class RosPilot:
         if self._expert is not None:
             self._expert.destroy()
             self._expert = None
+        if self._encoder is not None:
+            self._encoder.destroy()
+            self._encoder = None
+
+    def _encoder_is_ready(self) -> bool:
+        self._check()
+        return self._encoder is not None and self._encoder.is_ready()
+
+    def _wait_for_tokens(self, encoder: EncoderLink, stamp_ns: int) -> None:
+        def has_come() -> bool:
+            self._check()
+            return encoder.has(stamp_ns)
+
+        try:
+            self._bridge.wait_until(has_come, "tokens", _ENCODER_S)
+        except ControlTimeout as error:
+            raise encoder.complaint(stamp_ns, _ENCODER_S) from error
+        except FladError as error:  # a process of ours has ended: this route fails, not all
+            raise EncoderTimeout(str(error), (self._role,)) from error
 
     def _on_status(self, msg: PlannerStatus) -> None:
         self._status = msg

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from flad_carla.rig import Rig
 from flad_common.supervision import Child, Supervisor
 
 _SIMULATOR_S = 120.0
@@ -20,6 +22,26 @@ PLANNER_TOPICS = {
     "manual_override": "/carla/{vehicle}/vehicle_control_manual_override",
     "diagnostics": "/diagnostics",
 }
+# The encoder's, beside one "<camera>/image" for every camera of the rig.
+ENCODER_TOPICS = {
+    "lidar": "/carla/{vehicle}/lidar",
+    "odometry": "/carla/{vehicle}/odometry",
+    "diagnostics": "/diagnostics",
+}
+CAMERA_TOPIC = "/carla/{vehicle}/{camera}/image"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderOption:
+    """The encoder that runs beside the planner."""
+
+    model: str  # a shipped model's name, or a .safetensors file
+    period_s: float = 0.1  # of simulated time; a multiple of the step
+    wire: str = "fp16"
+
+    def __post_init__(self) -> None:
+        if not self.period_s > 0.0:
+            raise ValueError(f"the encoder's period must be positive, got {self.period_s}")
 
 
 def start_simulator(
@@ -59,3 +81,35 @@ def start_planner(supervisor: Supervisor, *, role: str, mode: str, domain_id: in
         command += ["-r", f"{name}:={template.replace('{vehicle}', role)}"]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
     return supervisor.start("planner", command, environment=environment)
+
+
+def start_encoder(
+    supervisor: Supervisor, option: EncoderOption, *, role: str, mode: str, rig: Rig, domain_id: int
+) -> Child:
+    """Start the encoder node of ``role``, which loads its model and activates itself."""
+    cameras = [s.id for s in rig.sensors if s.type == "sensor.camera.rgb"]
+    carries_lidar = any(s.id == "lidar" for s in rig.sensors)
+    parameters = {
+        "autostart": "true",
+        "mode": mode,
+        "wire": option.wire,
+        "lidar": str(carries_lidar).lower(),
+        "await_target": str(mode == "lockstep").lower(),
+        "encoder.model": option.model,
+        "tick.period_s": f"{option.period_s:.6f}",
+        "cameras": str(cameras),
+    }
+    topics = {
+        name: template.replace("{vehicle}", role) for name, template in ENCODER_TOPICS.items()
+    }
+    for camera in cameras:
+        topic = CAMERA_TOPIC.replace("{vehicle}", role).replace("{camera}", camera)
+        topics[f"{camera}/image"] = topic
+    command = [sys.executable, "-m", "flad_perception.encoder_node", "--ros-args"]
+    command += ["-r", f"__ns:=/{role}"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={value}"]
+    for name, topic in topics.items():
+        command += ["-r", f"{name}:={topic}"]
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
+    return supervisor.start("encoder", command, environment=environment)

@@ -77,6 +77,7 @@ class RunSetup:
     seed: int
     driver: str = "expert"  # who drives; the expert watches anyone else
     scenarios: bool = True
+    encoder_period_s: float | None = None  # an encoder runs and answers at multiples of it
     observers: Sequence[Observer] = ()
     control_filter: ControlFilter | None = None
     light_timer: LightTimer | None = None
@@ -147,6 +148,7 @@ class RouteRun:
         transform = carla.Transform(
             carla.Location(start.x, start.y, start.z + 0.3), carla.Rotation(yaw=start.yaw)
         )
+        self._meet_rhythm()
         ego = self._spawn(role, transform)
         self._tick = session.tick()  # the car stands in the world from here on
         self._start_s = self._tick.sim_time_s
@@ -164,6 +166,17 @@ class RouteRun:
         if self._setup.light_timer is not None:
             self._setup.light_timer.start(session.world)
         self._pilot.start(role)
+
+    def _meet_rhythm(self) -> None:
+        """Cameras slower than a step begin with their first one: let it be one that is encoded."""
+        period_s, step_s = self._setup.encoder_period_s, self._session.config.fixed_delta_s
+        slow = any(s.is_camera and s.tick_s > step_s for s in self._setup.rig.sensors)
+        if period_s is None or not slow:
+            return
+        for _ in range(round(period_s / step_s)):
+            tick = self._session.tick()
+            if is_due(tick.stamp_ns + round(step_s * 1e9), period_s):
+                return
 
     def _spawn(self, role: str, transform: carla.Transform) -> Any:
         self._clear_start(transform)
@@ -253,7 +266,12 @@ class RouteRun:
             )
             if self._setup.light_timer is not None:
                 self._setup.light_timer.step(self._session.world, self._expert_view)
-        answer = self._pilot.answer(tick, state.ego, self._published() if due else None)
+        answer = self._pilot.answer(
+            tick,
+            state.ego,
+            self._published() if due else None,
+            self._expert_view.far_node if self._expert_view else None,
+        )
         self._apply(tick, state, answer)
         return answer
 
@@ -305,6 +323,7 @@ class RouteRun:
             planner_state=answer.state,
             latency_s=answer.latency_s,
             perturbation=self._control.steer - self._asked.steer,
+            prediction=answer.prediction,
         )
         for observer in self._setup.observers:
             observer.on_tick(tick, entry)
@@ -335,7 +354,7 @@ def _collisions(events: Sequence[SensorEvent], role: str) -> list[Collision]:
 
 
 def _is_agent(error: SessionError) -> bool:
-    return type(error).__name__ == "ControlTimeout"
+    return type(error).__name__ in ("ControlTimeout", "EncoderTimeout")
 
 
 def _view_of(control: carla.VehicleControl) -> ControlView:

@@ -14,7 +14,13 @@ from flad_carla.bridge import BridgeConfig
 from flad_carla.evaluation.background import Background, populate
 from flad_carla.evaluation.domain import own_domain
 from flad_carla.evaluation.pilot import Pilot
-from flad_carla.evaluation.processes import start_planner, start_simulator
+from flad_carla.evaluation.processes import (
+    EncoderOption,
+    start_encoder,
+    start_planner,
+    start_simulator,
+)
+from flad_carla.rig import Rig
 from flad_carla.session import CarlaSession, SessionConfig
 from flad_carla.session_errors import ServerUnreachable, TownError
 from flad_common.error_codes import FladError
@@ -40,6 +46,7 @@ class VenueConfig:
     step_s: float = 0.05
     domain_id: int | None = None  # None: one that nobody else uses
     logs: Path | None = None
+    encoder: EncoderOption | None = None  # None: no encoder runs
 
     def __post_init__(self) -> None:
         for name in ("traffic", "walkers"):
@@ -47,6 +54,13 @@ class VenueConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.domain_id is not None and not 0 <= self.domain_id <= 101:
             raise ValueError(f"domain_id must be in 0..101, got {self.domain_id}")
+        if self.encoder is not None:
+            steps = self.encoder.period_s / self.step_s
+            if abs(steps - round(steps)) > 1e-6 or round(steps) < 1:
+                raise ValueError(
+                    f"the encoder's period must be a multiple of the step of {self.step_s:g} s, "
+                    f"got {self.encoder.period_s:g}"
+                )
         if self.town_dir is not None and not self.town_dir.is_dir():
             raise ValueError(f"town_dir {self.town_dir} is no folder")
 
@@ -60,11 +74,18 @@ class Place:
 
 
 class Venue:
-    """Keeps simulator, session and planner alive as long as they fit the next route."""
+    """Keeps simulator, session, planner and encoder alive as long as they fit the next route.
 
-    def __init__(self, config: VenueConfig, plans: bool) -> None:
+    Args:
+        config: the world.
+        plans: whether the plans are published here.
+        rig: sensors of the vehicle, for the encoder.
+    """
+
+    def __init__(self, config: VenueConfig, plans: bool, rig: Rig) -> None:
         self._config = config
         self._plans = plans
+        self._rig = rig
         self._folder = tempfile.TemporaryDirectory(prefix="flad_venue_")
         self._logs = config.logs or Path(self._folder.name)
         # Simulator and planner apart: a new simulator must not end the planner.
@@ -72,6 +93,7 @@ class Venue:
         self._planners = Supervisor(self._logs)
         self._simulator: Child | None = None
         self._planner: Child | None = None
+        self._encoder: Child | None = None
         self._session: CarlaSession | None = None
         self._pilot: Pilot | None = None
         self._key: tuple[str, int] | None = None
@@ -180,13 +202,32 @@ class Venue:
         from flad_carla.evaluation.pilot_node import RosPilot  # ROS only where it is needed
 
         config = self._config
-        if self._planner is None or not self._planner.is_running:
+        if any(c is None or not c.is_running for c in self._nodes()):
             self._planners.stop()
             self._planner = start_planner(
                 self._planners, role=_ROLE, mode=config.mode, domain_id=self._domain_id
             )
-        bridge = BridgeConfig(mode=config.mode)
-        return RosPilot(session, bridge, self._domain_id, plans=self._plans)
+            if config.encoder is not None:
+                self._encoder = start_encoder(
+                    self._planners,
+                    config.encoder,
+                    role=_ROLE,
+                    mode=config.mode,
+                    rig=self._rig,
+                    domain_id=self._domain_id,
+                )
+        return RosPilot(
+            session,
+            BridgeConfig(mode=config.mode),
+            self._domain_id,
+            plans=self._plans,
+            encoder_period_s=None if config.encoder is None else config.encoder.period_s,
+            check=self._planners.check,
+        )
+
+    def _nodes(self) -> list[Child | None]:
+        """The processes that answer the bridge."""
+        return [self._planner, *([] if self._config.encoder is None else [self._encoder])]
 
     def _is_alive(self) -> bool:
         return self._simulator is None or self._simulator.is_running
