@@ -207,6 +207,20 @@ def test_near_boxes_are_found_and_dropped_ones_missed(drive):
     assert figures(seen)["found"] > 10 * figures(seen)["moments"] / 10
 
 
+def test_true_boxes_stand_where_the_road_users_stand(drive):
+    """Their noses, seen from the vehicle, are the noses in the world; so are their heights."""
+    truth = logged(drive, lambda k, e: predict(e[k])).truth
+    entries = [entry for _, entry in drive.ticks()]
+    for row in range(0, truth["actor"].size, 17):
+        at = {name: float(column[row]) for name, column in truth.items()}
+        entry = entries[int(at["moment"])]
+        body = next(b for b in entry.actors if b.actor_id == at["actor"])
+        nose = (at["x"] + 3.0 * math.cos(at["yaw"]), at["y"] + 3.0 * math.sin(at["yaw"]))
+        expected = body.pose.to_world(body.center[0] + 3.0, body.center[1])
+        assert entry.ego.pose.to_world(nose[0], -nose[1]) == pytest.approx(expected, abs=1e-6)
+        assert at["z"] == pytest.approx(body.pose.z + body.center[2] - entry.ego.pose.z)
+
+
 def test_only_vehicles_are_counted(drive):
     seen = logged(drive, lambda k, e: predict(e[k]))
     for m, (_, entry) in enumerate(drive.ticks()):
