@@ -85,9 +85,9 @@ class PointNet(nn.Module):
 
     def forward(self, points: Tensor, num_points: Tensor) -> Tensor:
         """The canvas of a batch of sweeps."""
-        decorated = decorate(points, num_points, self.area)
-        features = self.net(decorated[0] * self.scale)
-        return scatter_max(features, decorated[1], num_points, self.area)
+        pillars = decorate(points, num_points, self.area)
+        features = self.net(pillars.features * self.scale)
+        return scatter_max(features, pillars.slots, pillars.counts, num_points, self.area)
 
 
 def _block(config: EncoderConfig, conv: nn.Module, width: int) -> nn.Sequential:

@@ -2,17 +2,20 @@
 """Points to pillars and back to a canvas: the only part with data-dependent sizes.
 
 Both functions are leaves of a ``torch.fx`` trace, and no pipeline cuts between them. The order of
-points does not matter: a maximum has none, and means are summed in double precision.
+points does not matter: a maximum has none, and means are summed in double precision. Points are
+sorted by pillar and reduced by segment: no atomic additions, so runs repeat on any device.
 
-Shapes: B frames, P points (padded), N points in use, R rows and C columns of pillars.
+Shapes: B frames, P points (padded), N points in use, R rows and C columns of pillars, S pillars
+that hold a point, F features.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx
+from torch.nn import functional
 
 from flad_perception.config import LidarConfig
 
@@ -28,53 +31,64 @@ def area_of(lidar: LidarConfig) -> Area:
     return (lidar.x_max_m, lidar.y_max_m, lidar.pillar_m, *lidar.shape)
 
 
-@dataclass(frozen=True)
-class _Pillared:
-    points: Tensor
-    slot: Tensor
-    row: Tensor
-    column: Tensor
+class Pillars(NamedTuple):
+    """Points sorted by pillar, and the pillars that hold any."""
+
+    features: Tensor
+    """``[N, 9]``."""
+    slots: Tensor
+    """``[S]``, ``(frame * R + row) * C + column`` of each pillar, ascending; slot ``B * R * C`` is
+    nobody's."""
+    counts: Tensor
+    """``[S]``: so many consecutive rows of ``features`` are in the pillar."""
 
 
-def decorate(points: Tensor, num_points: Tensor, area: Area) -> tuple[Tensor, Tensor]:
-    """What the point net reads of every point, and the slot of the point's pillar.
+def decorate(points: Tensor, num_points: Tensor, area: Area) -> Pillars:
+    """What the point net reads of every point, and in which pillar the point is.
 
     Points outside of the area and points that are not finite are left out. There are always at
-    least two rows (zeros, in a slot of their own), so that batch statistics exist.
+    least two rows (zeros, in nobody's slot), so that batch statistics exist.
 
     Args:
         points: ``[B, P, 4]``, rows from ``num_points`` on are padding.
         num_points: ``[B]``.
         area: of the pillars.
-
-    Returns:
-        ``features [N, 9]`` and ``slot [N]``, ``(frame * R + row) * C + column``; slot
-        ``B * R * C`` is nobody's.
     """
     with torch.no_grad():
-        used = _assign(points, num_points, area)
         x_max_m, y_max_m, pillar_m, rows, columns = area
-        xyz = used.points[:, :3].double()
-        num_slots = points.shape[0] * rows * columns + 1
-        count = xyz.new_zeros(num_slots).index_add_(0, used.slot, torch.ones_like(xyz[:, 0]))
-        total = xyz.new_zeros(num_slots, 3).index_add_(0, used.slot, xyz)
-        mean = (total / count.clamp_min(1.0)[:, None])[used.slot]
-        center = torch.stack(
-            (x_max_m - (used.row + 0.5) * pillar_m, y_max_m - (used.column + 0.5) * pillar_m), 1
+        nobody = points.shape[0] * rows * columns
+        used, slot = _assign(points, num_points, area)
+        slot, order = slot.sort(stable=True)
+        used = used[order]
+        missing = max(0, 2 - len(used))
+        used = functional.pad(used, (0, 0, 0, missing))
+        slot = functional.pad(slot, (0, missing), value=nobody)
+        slots, pillar, counts = torch.unique_consecutive(
+            slot, return_inverse=True, return_counts=True
         )
-        features = torch.cat((used.points.double(), xyz - mean, xyz[:, :2] - center), dim=1)
-        missing = max(0, 2 - len(features))
-        features = torch.nn.functional.pad(features.to(points.dtype), (0, 0, 0, missing))
-        slot = torch.nn.functional.pad(used.slot, (0, missing), value=num_slots - 1)
-        return features, slot
+        xyz = used[:, :3].double()
+        means = torch.segment_reduce(xyz, "mean", lengths=counts, axis=0, unsafe=True)
+        row, column = slots // columns % rows, slots % columns
+        centers = torch.stack(
+            (x_max_m - (row + 0.5) * pillar_m, y_max_m - (column + 0.5) * pillar_m), dim=1
+        )
+        origins = torch.cat((means, centers.double()), dim=1)[pillar]
+        offsets = torch.cat((xyz, xyz[:, :2]), dim=1) - origins
+        features = torch.cat((used, offsets.to(used.dtype)), dim=1)
+        if missing:
+            features[-missing:] = 0.0
+        return Pillars(features, slots, counts)
 
 
-def scatter_max(features: Tensor, slot: Tensor, num_points: Tensor, area: Area) -> Tensor:
+def scatter_max(
+    features: Tensor, slots: Tensor, counts: Tensor, num_points: Tensor, area: Area
+) -> Tensor:
     """The largest feature of each pillar on a canvas; empty pillars are 0.
 
     Args:
-        features: ``[N, F]``, not negative (they come out of a ReLU).
-        slot: ``[N]``, as :func:`decorate` gives them.
+        features: ``[N, F]``, not negative (they come out of a ReLU), sorted by pillar.
+        slots: ``[S]``, as :func:`decorate` gives them.
+        counts: ``[S]``, the same.
         num_points: ``[B]``, for its length.
         area: of the pillars.
 
@@ -83,8 +97,9 @@ def scatter_max(features: Tensor, slot: Tensor, num_points: Tensor, area: Area) 
     """
     rows, columns = area[3:]
     num_frames, width = len(num_points), features.shape[1]
+    largest = torch.segment_reduce(features, "max", lengths=counts, axis=0, unsafe=True)
     canvas = features.new_zeros(num_frames * rows * columns + 1, width)
-    canvas = canvas.scatter_reduce(0, slot[:, None].expand_as(features), features, "amax")
+    canvas = canvas.index_copy(0, slots, largest)
     return canvas[:-1].view(num_frames, rows, columns, width).permute(0, 3, 1, 2)
 
 
@@ -93,18 +108,18 @@ fx.wrap("decorate")
 fx.wrap("scatter_max")
 
 
-def _assign(points: Tensor, num_points: Tensor, area: Area) -> _Pillared:
+def _assign(points: Tensor, num_points: Tensor, area: Area) -> tuple[Tensor, Tensor]:
+    """Points in use ``[N, 4]`` and the slots of their pillars ``[N]``."""
     x_max_m, y_max_m, pillar_m, rows, columns = area
     flat = points.detach().reshape(-1, points.shape[-1])
     place = torch.arange(points.shape[1], device=points.device)
     is_used = (place[None] < num_points[:, None]).reshape(-1)
-    is_used &= torch.isfinite(flat).all(dim=1)
-    # Not finite would not convert to an index.
-    xy = torch.where(is_used[:, None], flat[:, :2], torch.zeros_like(flat[:, :2]))
-    row = torch.floor((x_max_m - xy[:, 0]) / pillar_m).long()
-    column = torch.floor((y_max_m - xy[:, 1]) / pillar_m).long()
+    # A sum of four is finite where all four are: sensors do not reach 1e38.
+    is_used &= torch.isfinite(flat.sum(dim=1))
+    # What is not finite does not convert to an index.
+    row = torch.floor((x_max_m - flat[:, 0]) / pillar_m).nan_to_num(-1.0, -1.0, -1.0)
+    column = torch.floor((y_max_m - flat[:, 1]) / pillar_m).nan_to_num(-1.0, -1.0, -1.0)
     is_used &= (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
     kept = torch.nonzero(is_used)[:, 0]
     frame = kept // points.shape[1]
-    slot = (frame * rows + row[kept]) * columns + column[kept]
-    return _Pillared(flat[kept], slot, row[kept], column[kept])
+    return flat[kept], (frame * rows + row[kept].long()) * columns + column[kept].long()
