@@ -28,13 +28,15 @@ from flad_common.config import knob, section
 from flad_common.ros.lifecycle import bring_to_active, reports_errors
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import DIAGNOSTICS, LOCKSTEP, SENSOR, STATE, TF_STATIC, VIEW
-from flad_perception.live_input import LiveSensors, needed_cameras, to_vehicle
+from flad_perception.live_input import needed_cameras
+from flad_perception.live_sensors import LiveSensors, to_vehicle
 from flad_perception.node_health import NodeHealth
 from flad_perception.ros import messages as convert
 from flad_perception.ros.health import health_msg
 from flad_perception.ros.markers import scene_markers
 from flad_perception.ros.static_frames import StaticFrames
-from flad_perception.scene_encoder import SceneEncoder, SceneEncoderConfig, SceneOutput
+from flad_perception.scene_encoder import SceneEncoder, SceneEncoderConfig
+from flad_perception.scene_output import SceneOutput
 from flad_perception.tick_sync import (
     LIDAR,
     ODOMETRY,

@@ -11,16 +11,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from flad_common.config import knob
 from flad_common.error_codes import MODEL_REFUSED, FladError
 from flad_perception.batch import LIGHT_RED
 from flad_perception.config import CONTRACT_VERSION, EncoderConfig, load_encoder_config
-from flad_perception.detections import Detection, decode_detections
-from flad_perception.live_input import LiveSensors, encoder_input
+from flad_perception.detections import decode_detections
+from flad_perception.live_input import encoder_input
+from flad_perception.live_sensors import LiveSensors
 from flad_perception.model.encoder import encode
-from flad_perception.scene import Point
+from flad_perception.scene_output import SceneOutput
 from flad_perception.weights import load_encoder, shipped_weights
 
 _STOP = 1  # class of the stop sign head
@@ -56,29 +56,6 @@ class SceneEncoderConfig:
             raise ValueError(f"num_threads must be at least 1, got {self.num_threads}")
         if not 0.0 < self.score_threshold < 1.0:
             raise ValueError(f"score_threshold must be in (0, 1), got {self.score_threshold}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SceneOutput:
-    """What the encoder made of one moment; positions are in the vehicle frame."""
-
-    tokens: NDArray[np.float32]
-    """``[T, D]``"""
-    model_hash: str
-    contract_version: int
-    views: tuple[str, ...]
-    view_valid: tuple[bool, ...]
-    lidar_valid: bool
-    speed_mps: float
-    light_red: float
-    """Probability, 0..1, as the next."""
-    stop: float
-    waypoints_m: tuple[Point, ...]
-    waypoint_step_s: float
-    boxes: tuple[Detection, ...]
-    """The surest first."""
-    inference_s: float
-    """In the model alone."""
 
 
 class SceneEncoder:

@@ -44,6 +44,22 @@ class EncoderOption:
             raise ValueError(f"the encoder's period must be positive, got {self.period_s}")
 
 
+@dataclass(frozen=True, slots=True)
+class EncoderSensors:
+    """What a vehicle carries for its encoder."""
+
+    cameras: tuple[str, ...]
+    lidar: bool
+
+    @classmethod
+    def of(cls, rig: Rig) -> EncoderSensors:
+        """Those of a rig: its colour cameras, and the LiDAR of that name."""
+        return cls(
+            tuple(s.id for s in rig.sensors if s.type == "sensor.camera.rgb"),
+            any(s.id == "lidar" and s.type == "sensor.lidar.ray_cast" for s in rig.sensors),
+        )
+
+
 def start_simulator(
     supervisor: Supervisor,
     *,
@@ -84,25 +100,29 @@ def start_planner(supervisor: Supervisor, *, role: str, mode: str, domain_id: in
 
 
 def start_encoder(
-    supervisor: Supervisor, option: EncoderOption, *, role: str, mode: str, rig: Rig, domain_id: int
+    supervisor: Supervisor,
+    option: EncoderOption,
+    sensors: EncoderSensors,
+    *,
+    role: str,
+    mode: str,
+    domain_id: int,
 ) -> Child:
     """Start the encoder node of ``role``, which loads its model and activates itself."""
-    cameras = [s.id for s in rig.sensors if s.type == "sensor.camera.rgb"]
-    carries_lidar = any(s.id == "lidar" for s in rig.sensors)
     parameters = {
         "autostart": "true",
         "mode": mode,
         "wire": option.wire,
-        "lidar": str(carries_lidar).lower(),
+        "lidar": str(sensors.lidar).lower(),
         "await_target": str(mode == "lockstep").lower(),
         "encoder.model": option.model,
         "tick.period_s": f"{option.period_s:.6f}",
-        "cameras": str(cameras),
+        "cameras": str(list(sensors.cameras)),
     }
     topics = {
         name: template.replace("{vehicle}", role) for name, template in ENCODER_TOPICS.items()
     }
-    for camera in cameras:
+    for camera in sensors.cameras:
         topic = CAMERA_TOPIC.replace("{vehicle}", role).replace("{camera}", camera)
         topics[f"{camera}/image"] = topic
     command = [sys.executable, "-m", "flad_perception.encoder_node", "--ros-args"]

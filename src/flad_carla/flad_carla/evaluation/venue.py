@@ -16,6 +16,7 @@ from flad_carla.evaluation.domain import own_domain
 from flad_carla.evaluation.pilot import Pilot
 from flad_carla.evaluation.processes import (
     EncoderOption,
+    EncoderSensors,
     start_encoder,
     start_planner,
     start_simulator,
@@ -211,9 +212,9 @@ class Venue:
                 self._encoder = start_encoder(
                     self._planners,
                     config.encoder,
+                    EncoderSensors.of(self._rig),
                     role=_ROLE,
                     mode=config.mode,
-                    rig=self._rig,
                     domain_id=self._domain_id,
                 )
         return RosPilot(

@@ -9,7 +9,7 @@ from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from flad_perception.scene_encoder import SceneOutput
+from flad_perception.scene_output import SceneOutput
 
 _BOX = ColorRGBA(r=0.98, g=0.6, b=0.1, a=0.6)
 _WAYPOINTS = ColorRGBA(r=0.2, g=0.55, b=1.0, a=0.9)

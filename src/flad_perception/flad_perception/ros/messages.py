@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-from flad_perception.live_input import CameraPicture, EgoState, RoutePoint
+from flad_perception.live_sensors import CameraPicture, EgoState, RoutePoint
 from flad_perception.scene import Pose
-from flad_perception.scene_encoder import SceneOutput
+from flad_perception.scene_output import SceneOutput
 from flad_perception.wire import EncodedTokens, WireDtype
 
 _CHANNELS = {"bgra8": (2, 1, 0), "rgba8": (0, 1, 2), "bgr8": (2, 1, 0), "rgb8": (0, 1, 2)}

@@ -8,7 +8,7 @@ from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from tf2_msgs.msg import TFMessage
 
-from flad_perception.live_input import mount_matrix
+from flad_perception.live_sensors import mount_matrix
 
 _MAX_DEPTH = 16
 
