@@ -76,7 +76,7 @@ class SceneEncoder:
         try:
             self._model, self.config, identity = load_encoder(path)
         except (OSError, ValueError) as error:
-            raise FladError(MODEL_REFUSED, f"{path}: {error}") from error
+            raise FladError(MODEL_REFUSED, str(error)) from error
         self.model_hash = identity.hash
         self._check(path)
         self._device = torch.device(_device(config.device))
