@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def _images(
     config: AugmentConfig | None,
     rng: np.random.Generator,
 ) -> dict[str, Tensor]:
-    scales = {}
+    scales: Mapping[str, NDArray[np.float64]] = {}
     if config is not None and config.resize > 0.0:
         scales = augment.draw_scales(dataset.views, len(numbers), config.resize, rng)
     images = {}
@@ -85,9 +85,7 @@ def _detection(dataset: PackedDataset, numbers: Ints) -> Tensor:
 
 def _info(dataset: PackedDataset, numbers: Ints, records: NDArray[Any]) -> FrameInfo:
     runs = [dataset.run_of(n) for n in numbers]
-    boxes, num_boxes = _padded(
-        [dataset.rows(n, shards.BOXES, shards.BOX_ENDS) for n in numbers]
-    )
+    boxes, num_boxes = _padded([dataset.rows(n, shards.BOXES, shards.BOX_ENDS) for n in numbers])
     return FrameInfo(
         town=[run.town for run in runs],
         run=[run.name for run in runs],
@@ -108,9 +106,7 @@ def _padded(rows: Sequence[NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(padded), torch.tensor(lengths, dtype=torch.int64)
 
 
-def _column(
-    records: NDArray[Any], name: str, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def _column(records: NDArray[Any], name: str, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.from_numpy(np.array(records[name])).to(dtype)
 
 

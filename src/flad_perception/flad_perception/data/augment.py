@@ -84,8 +84,9 @@ def jitter_colours(images: Tensor, amount: float, rng: np.random.Generator) -> T
     r"""Change brightness, then contrast, then saturation of each picture by random factors.
 
     With b, c, s drawn from :math:`[1 - a, 1 + a]`, grey value g of a pixel and mean grey value m of
-    the brightened picture, :math:`x \to s\,y + (1 - s)\,g(y)` with :math:`y = c\,b\,x + (1 - c)\,m`:
-    one affine map of the three channels a picture. Values are cut off at 0 and 255 in the end.
+    the brightened picture, :math:`x \to s\,y + (1 - s)\,g(y)` with
+    :math:`y = c\,b\,x + (1 - c)\,m`: one affine map of the three channels a picture. Values are cut
+    off at 0 and 255 in the end.
 
     Args:
         images: uint8 ``[B, 3, H, W]``.
@@ -102,7 +103,8 @@ def jitter_colours(images: Tensor, amount: float, rng: np.random.Generator) -> T
     shift = ((1.0 - c) * mean)[:, None, None].expand(-1, 1, 3)  # grey stays grey
     y = torch.baddbmm(shift, x, mix * (c * b)[:, None, None])
     out = y.round_().clamp_(0.0, 255.0).to(torch.uint8)
-    return out.unflatten(1, images.shape[2:]).permute(0, 3, 1, 2)
+    rows, columns = images.shape[2:]
+    return out.view(len(images), rows, columns, 3).permute(0, 3, 1, 2)
 
 
 def drop_views(valid: Tensor, probability: float, rng: np.random.Generator) -> Tensor:
@@ -118,7 +120,8 @@ def drop_points(
     """Take a random share, up to ``most``, of each sweep's points ``[N, 4]`` away."""
     shares = rng.uniform(0.0, most, len(sweeps))
     return [
-        sweep[rng.random(len(sweep)) >= share] for sweep, share in zip(sweeps, shares, strict=True)
+        sweep[rng.random(len(sweep), dtype=np.float32) >= share]
+        for sweep, share in zip(sweeps, shares, strict=True)
     ]
 
 

@@ -38,23 +38,39 @@ class PackedDataset:
     Args:
         out: what ``./flad data pack`` made.
         config: what is going to read it; None for what it was packed for.
+        check_sums: whether to read every file and compare checksums, not only headers and sizes.
+
+    Damaged runs are left out and stand in :attr:`refused`.
 
     Raises:
-        ValueError: if it is none, holds nothing, is incomplete, or does not suit ``config``.
+        ValueError: if it is none, holds no sound run, or does not suit ``config``.
     """
 
-    def __init__(self, out: Path, config: EncoderConfig | None = None) -> None:
+    def __init__(
+        self, out: Path, config: EncoderConfig | None = None, *, check_sums: bool = False
+    ) -> None:
         index = shards.read_index(out)
         self.path = out
         self.config = config or from_mapping(EncoderConfig, index["config"])
-        if found := shards.differences(index["needs"], shards.needs(self.config)):
+        if unlike := shards.differences(index["needs"], shards.needs(self.config)):
             raise ValueError(
-                f"{out} does not suit configuration {self.config.name}: {'; '.join(found)}; "
+                f"{out} does not suit configuration {self.config.name}: {'; '.join(unlike)}; "
                 f"pack the recordings for it: ./flad data pack --config {self.config.name}"
             )
-        if not index["runs"]:
-            raise ValueError(f"{out} holds no run; see its {shards.INDEX} for what was refused")
         self.views: tuple[BorderedView, ...] = tuple(bordered(v) for v in self.config.views)
+        self._damaged: list[Refusal] = []
+        entries = []
+        for entry in index["runs"]:
+            if found := shards.damage(out / entry["folder"], check_sums=check_sums):
+                self._damaged.append(found)
+            else:
+                entries.append(entry)
+        if not entries:
+            why = f"; the first: {self._damaged[0]}" if self._damaged else ""
+            raise ValueError(
+                f"{out} holds no sound run; its {shards.INDEX} says what was refused{why}"
+            )
+        index = {**index, "runs": entries}
         self.runs = _runs(out, index)
         self.table = _table(self.runs, self.config)
         """A record a frame: ``frame_dtype``'s fields and ``run``, ``weather_id``."""
@@ -75,9 +91,13 @@ class PackedDataset:
 
     @property
     def refused(self) -> list[Refusal]:
-        """Runs and files that could not be packed, each with its reason."""
+        """Runs and files that could not be packed or have been damaged since, with the reason."""
         whole = [Refusal(**entry) for entry in self._index["refused_runs"]]
-        return whole + [r for run in self.runs for r in shards.read_shard(run.folder).refused]
+        return (
+            self._damaged
+            + whole
+            + [r for run in self.runs for r in shards.read_shard(run.folder).refused]
+        )
 
     def run_of(self, number: int) -> PackedRun:
         """The run that a frame belongs to."""
@@ -153,11 +173,6 @@ def select(
 def _runs(out: Path, index: dict[str, Any]) -> tuple[PackedRun, ...]:
     runs, start = [], 0
     for entry in index["runs"]:
-        folder = out / entry["folder"]
-        if not (folder / shards.SHARD).is_file():
-            raise ValueError(
-                f"{folder} is listed in {shards.INDEX} and has no {shards.SHARD}; pack again"
-            )
         runs.append(
             PackedRun(
                 name=entry["name"],
@@ -165,7 +180,7 @@ def _runs(out: Path, index: dict[str, Any]) -> tuple[PackedRun, ...]:
                 weather_id=entry["weather_id"],
                 start=start,
                 num_frames=entry["num_frames"],
-                folder=folder,
+                folder=out / entry["folder"],
             )
         )
         start += entry["num_frames"]

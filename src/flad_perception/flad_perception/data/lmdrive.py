@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 INDEX = "dataset_index.txt"
 RUN = "run.json"
@@ -44,6 +44,9 @@ _TOWNS = {"10": "Town10HD", "91": "Grid", "92": "OldTown", "93": "Ring"}
 _NAME = re.compile(r"routes_town(?P<town>\d\d)_\w+?_w(?P<weather>\d+)_")
 
 Rgb = NDArray[np.uint8]
+
+# What PIL raises for files that are cut off, no pictures, or absurdly large.
+_NO_PICTURE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class BadFileError(Exception):
@@ -242,7 +245,7 @@ def read_jpeg(path: Path, least_px: tuple[int, int] = (0, 0)) -> Rgb:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError as error:
         raise BadFileError(path, "missing") from error
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except _NO_PICTURE as error:
         raise BadFileError(path, f"truncated or no picture: {error}") from error
 
 

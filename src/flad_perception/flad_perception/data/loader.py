@@ -37,7 +37,9 @@ class LoaderConfig:
     seed: int = knob(0, unit="1", doc="Of augmentation.")
     augment: AugmentConfig | None = knob(None, unit="", doc="How frames are changed; or not.")
     prefetch: int = knob(3, unit="batches", doc="Made ahead by a thread; 0 for none, no thread.")
-    drop_last: bool = knob(False, unit="1", doc="Whether an epoch's last, smaller batch is left out.")
+    drop_last: bool = knob(
+        False, unit="1", doc="Whether an epoch's smaller last batch is left out."
+    )
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -120,9 +122,7 @@ class _Producer:
         # With one thread of computation: two loads on two cores would wait for each other. Setting
         # it counts for the calling thread and for threads to come, so the caller's is set again.
         before = torch.get_num_threads()
-        self._thread = threading.Thread(
-            target=self._run, args=(steps,), name="loader", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(steps,), name="loader", daemon=True)
         self._thread.start()
         if not self._ready.wait(_START_DEADLINE_S):
             raise TimeoutError(f"the loader's thread did not start within {_START_DEADLINE_S} s")

@@ -269,7 +269,9 @@ def _pack_counted(run: Run, out: Path, config: EncoderConfig) -> Shard | Refusal
     return _try(run, out, config, add)
 
 
-def _try(run: Run, out: Path, config: EncoderConfig, on_frame: Callable[[], None]) -> Shard | Refusal:
+def _try(
+    run: Run, out: Path, config: EncoderConfig, on_frame: Callable[[], None]
+) -> Shard | Refusal:
     try:
         return pack_run(run, out, config, on_frame)
     except BadFileError as error:

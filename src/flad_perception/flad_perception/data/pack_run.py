@@ -101,16 +101,17 @@ class _Packer:
         self._run, self._folder, self._config = run, folder, config
         self._views = [bordered(view) for view in config.views]
         self._least_px = _least_px(self._views, run)
+        self._sizes: dict[str, tuple[int, ...]] = {}
         self._trimmed: Counter[str] = Counter()
         self._refused: list[Refusal] = []
         self._dropped_points = self._num_points = self._num_boxes = 0
         self._stack = ExitStack()
-        rows, columns = config.grid.shape
+        detection = (*config.grid.shape, NUM_DETECTION_CHANNELS)
         self._files = {
             shards.FRAMES: self._open(shards.FRAMES, shards.frame_dtype(config)),
             shards.POINTS: self._open(shards.POINTS, "<f2", (4,)),
             shards.POINT_ENDS: self._open(shards.POINT_ENDS, "<i8"),
-            shards.DETECTION: self._open(shards.DETECTION, "<f2", (rows, columns, NUM_DETECTION_CHANNELS)),
+            shards.DETECTION: self._open(shards.DETECTION, "<f2", detection),
             shards.BOXES: self._open(shards.BOXES, "<f4", (len(BOX_FIELDS),)),
             shards.BOX_ENDS: self._open(shards.BOX_ENDS, "<i8"),
         }
@@ -200,13 +201,25 @@ class _Packer:
             if len(scene.future_m) < len(steps):
                 raise ValueError("the expert's plan is too short")
             return scene
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             path = self._run.file("measurements_full", frame)
             raise BadFileError(path, f"bad or missing field: {error!r}") from error
 
     def _read_views(self, frame: int) -> dict[str, NDArray[np.uint8]]:
         pictures = lmdrive.read_pictures(self._run, frame, self._least_px)
+        self._check_sizes(frame, pictures)
         return {view.view.name: _stored(pictures, view) for view in self._views}
+
+    def _check_sizes(self, frame: int, pictures: Mapping[str, Rgb]) -> None:
+        for camera, picture in pictures.items():
+            usual = self._sizes.setdefault(camera, picture.shape)
+            if picture.shape != usual:
+                kind = lmdrive.FOCUS if camera == lmdrive.FOCUS else "rgb_full"
+                raise BadFileError(
+                    self._run.file(kind, frame),
+                    f"{camera} is {picture.shape[1]}x{picture.shape[0]}, "
+                    f"in the frames before it was {usual[1]}x{usual[0]}",
+                )
 
     def _read_points(self, frame: int) -> NDArray[np.float32]:
         now = lmdrive.read_half_sweep(self._run, "lidar", frame)

@@ -174,22 +174,39 @@ def read_shard(folder: Path) -> Shard:
         raise ValueError(f"{folder / SHARD}: {error}; pack this run again") from error
 
 
+def damage(folder: Path, *, check_sums: bool = False) -> Refusal | None:
+    """What is wrong with a packed run: a file missing, cut off, or unlike its checksum.
+
+    Args:
+        folder: of the run.
+        check_sums: read everything; otherwise headers are compared with sizes.
+    """
+    try:
+        shard = read_shard(folder)
+    except ValueError as error:
+        return Refusal(path=str(folder / SHARD), reason=str(error))
+    for name, digest in shard.files.items():
+        path = folder / name
+        if reason := _damage_of_file(path, digest if check_sums else ""):
+            return Refusal(path=str(path), reason=f"{reason}; pack this run again")
+    return None
+
+
+def _damage_of_file(path: Path, digest: str) -> str:
+    try:
+        np.load(path, mmap_mode="r")  # compares the header with the size
+    except FileNotFoundError:
+        return "missing"
+    except (OSError, ValueError, EOFError) as error:
+        return f"truncated or no npy ({error})"
+    return "differs from its checksum" if digest and sha256_of(path) != digest else ""
+
+
 def verify(out: Path) -> Iterator[Refusal]:
-    """Compare every file with its checksum; yields what is missing or differs."""
-    index = read_index(out)
-    for entry in index["runs"]:
-        folder = out / entry["folder"]
-        try:
-            shard = read_shard(folder)
-        except ValueError as error:
-            yield Refusal(path=str(folder / SHARD), reason=str(error))
-            continue
-        for name, digest in shard.files.items():
-            path = folder / name
-            if not path.is_file():
-                yield Refusal(path=str(path), reason="missing")
-            elif sha256_of(path) != digest:
-                yield Refusal(path=str(path), reason="differs from its checksum")
+    """Compare every file with its checksum; yields the first bad file of every bad run."""
+    for entry in read_index(out)["runs"]:
+        if found := damage(out / entry["folder"], check_sums=True):
+            yield found
 
 
 def read_index(out: Path) -> dict[str, Any]:
