@@ -54,6 +54,9 @@ class VisionEncoder(nn.Module):
         ValueError: if the configuration is of another contract than this code.
     """
 
+    bev_positions: Tensor
+    every: Tensor
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         if config.contract_version != CONTRACT_VERSION:
@@ -136,6 +139,10 @@ class VisionEncoder(nn.Module):
 
 class ViewTokens(nn.Module):
     """Pictures to image tokens: each view's features and their mean, in the views' order."""
+
+    positions: Tensor
+    view_of: Tensor
+    is_global: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

@@ -62,6 +62,8 @@ class LidarBackbone(nn.Module):
 class PointNet(nn.Module):
     """Points ``[B, P, 4]`` to a canvas of pillars ``[B, width, R, C]``."""
 
+    scale: Tensor
+
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.area = area_of(config.lidar)

@@ -81,7 +81,8 @@ class EncoderLayer(nn.Module):
         if self.pre_norm:
             x = self.norm1(tokens)
             tokens = tokens + self.dropout(self.attention(x, x, x, usable))
-            return tokens + self.dropout(self.feed_forward(self.norm2(tokens)))
+            thought: Tensor = self.dropout(self.feed_forward(self.norm2(tokens)))
+            return tokens + thought
         tokens = self.norm1(tokens + self.dropout(self.attention(tokens, tokens, tokens, usable)))
         out: Tensor = self.norm2(tokens + self.dropout(self.feed_forward(tokens)))
         return out
@@ -120,7 +121,8 @@ class DecoderLayer(nn.Module):
             placed = self.norm2(queries) + positions
             looked = self.cross_attention(placed, memory, memory, usable)
             queries = queries + self.dropout(looked)
-            return queries + self.dropout(self.feed_forward(self.norm3(queries)))
+            thought: Tensor = self.dropout(self.feed_forward(self.norm3(queries)))
+            return queries + thought
         placed = queries + positions
         seen = self.self_attention(placed, placed, queries, every)
         queries = self.norm1(queries + self.dropout(seen))
