@@ -284,12 +284,14 @@ def test_without_a_point_on_it_a_road_user_is_not_counted_as_missed():
 
 def test_the_light_is_compared_with_what_makes_the_expert_stop():
     drive = Drive(duration_s=16.0)
+    red = sum(bool(entry.expert.red_lights) for _, entry in drive.ticks())
+    free = len(drive.ticks()) - red
+    assert red > 20 and free > 20
     right = figures(logged(drive, lambda k, e: predict(e[k])))
-    green = figures(logged(drive, lambda k, e: predict(e[k], red=0.1)))
-    assert (right["light_right"], right["light_kinds"]) == (1.0, 2)
-    assert green["light_right"] == 0.5  # always green: right on all green moments, on no red one
-    blind = logged(drive, lambda k, e: dataclasses.replace(predict(e[k], red=0.1)))
-    assert figures(blind)["latency_ms"] == [40, 40]
+    assert (right["red"], right["free"]) == ([red, red], [free, free])
+    green = figures(logged(drive, lambda k, e: predict(e[k], red=0.1)))  # always green
+    assert (green["red"], green["free"]) == ([0, red], [free, free])
+    assert right["latency_ms"] == [40, 40]
 
 
 def test_without_predictions_there_is_nothing_to_say():
@@ -299,8 +301,8 @@ def test_without_predictions_there_is_nothing_to_say():
         "found": 0,
         "vehicles": 0,
         "extra": None,
-        "light_right": None,
-        "light_kinds": 0,
+        "red": [0, 0],
+        "free": [0, 0],
         "latency_ms": None,
     }
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def encoder_words(perception: Perception) -> str:
     """One line that says which model predicted, or that none did."""
     if not perception.encoder and not perception.num_moments:
         return "none ran"
-    name = perception.encoder or "unnamed"
+    name = Path(perception.encoder).name or "unnamed"  # a shipped one's name, or a file
     if not perception.num_moments:
         return f"{name}, but no prediction of it arrived"
     return f"{name}, model {perception.model_hash or 'without a hash'}"
@@ -31,17 +32,12 @@ def encoder_words(perception: Perception) -> str:
 def figures(perception: Perception) -> dict[str, Any]:
     """How the predictions of a run compare with the truth; None where there is nothing to count.
 
-    ``light_right`` is balanced: the mean of the shares of red and of other moments that were told
-    right, at a probability of one half.
+    ``red`` and ``free`` are of the moments in which a red light did and did not ask to stop: how
+    many were told right, at a probability of one half, and how many there were.
     """
     moments = perception.moments
     found, missed = int(moments["found"].sum()), int(moments["missed"].sum())
-    red_true, told_red = moments["red_true"], moments["red"] >= 0.5
-    shares = [
-        float(np.mean(told_red[red_true == truth] == bool(truth)))
-        for truth in (0.0, 1.0)
-        if np.any(red_true == truth)
-    ]
+    red_true, red = moments["red_true"], moments["red"]
     latency_s = moments["latency"][np.isfinite(moments["latency"])]
     count = perception.num_moments
     return {
@@ -49,8 +45,8 @@ def figures(perception: Perception) -> dict[str, Any]:
         "found": found,
         "vehicles": found + missed,
         "extra": round(float(moments["extra"].mean()), 2) if count else None,
-        "light_right": round(float(np.mean(shares)), 4) if shares else None,
-        "light_kinds": len(shares),
+        "red": [int(np.sum((red >= 0.5) & (red_true == 1.0))), int(np.sum(red_true == 1.0))],
+        "free": [int(np.sum((red < 0.5) & (red_true == 0.0))), int(np.sum(red_true == 0.0))],
         "latency_ms": [round(1e3 * float(np.percentile(latency_s, q))) for q in (50, 95)]
         if latency_s.size
         else None,
@@ -64,7 +60,7 @@ def pack_perception(run: RunRecord) -> dict[str, Any] | None:
         return None
     area = seen.area
     return {
-        "encoder": seen.encoder,
+        "encoder": encoder_words(seen),
         "hash": seen.model_hash,
         "missing": seen.missing_views,
         "area": [area.x_min_m, area.x_max_m, area.y_min_m, area.y_max_m],

@@ -19,11 +19,12 @@ function showSight(run) {
   const rows = [];
   if (f.vehicles) rows.push(["Vehicles", `${percent(f.found, f.vehicles)} of ${f.vehicles} found`]);
   if (f.extra !== null) rows.push(["False boxes", `${f.extra.toFixed(2)} per moment`]);
-  if (f.light_right !== null) rows.push(["Light", `${(100 * f.light_right).toFixed(1)} % right${f.light_kinds > 1 ? ", balanced" : ""}`]);
+  if (f.red[1]) rows.push(["Red light", `${percent(...f.red)} of ${f.red[1]} told right`]);
+  if (f.free[1]) rows.push(["No red", `${percent(...f.free)} of ${f.free[1]} told right`]);
   if (f.latency_ms) rows.push(["Latency", `${f.latency_ms[0]} ms, p95 ${f.latency_ms[1]} ms`]);
   $("sight-run").replaceChildren(element("dt", { class: "head" }, `This run, ${f.moments} moments`), ...definitions(rows));
   const failed = seen.missing.length ? ` Without a picture at times: ${seen.missing.join(", ")}.` : "";
-  $("sight-model").textContent = `Encoder ${seen.encoder || "unnamed"}, model ${seen.hash || "without a hash"}. It does not steer.${failed}`;
+  $("sight-model").textContent = `Encoder: ${seen.encoder}. It does not steer.${failed}`;
 }
 
 function definitions(rows) {
@@ -222,7 +223,7 @@ function words(pen, x, y, text, px, color) {
 // --- in words ---------------------------------------------------------------------------------
 
 function drawVerdict(run, { at, time }) {
-  const { moments } = run, known = at >= 0, red = moments.red[at], truth = moments.red_true[at];
+  const { moments } = run, known = at >= 0 && !Number.isNaN(moments.red[at]), red = moments.red[at], truth = moments.red_true[at];
   const light = egoAt(run, time).light, ahead = Number.isNaN(light) ? "no light ahead" : `${LIGHT_WORDS[light]} light ahead`;
   const judged = known && !Number.isNaN(truth), right = judged && (red >= 0.5) === (truth === 1);
   const lamp = (color, word, small) => element("div", { class: "lamprow" }, element("i", { class: "lamp big", style: `background:${color}` }), element("span", {}, element("b", {}, word), element("small", {}, small)));

@@ -29,7 +29,7 @@ function addSightCurves(svg, run, x, width, add) {
   });
 }
 
-const wrongLight = (moments, i) => Number(!Number.isNaN(moments.red_true[i]) && (moments.red[i] >= 0.5) !== (moments.red_true[i] === 1));
+const wrongLight = (moments, i) => Number(!Number.isNaN(moments.red_true[i]) && !(moments.red_true[i] === 1 ? moments.red[i] >= 0.5 : moments.red[i] < 0.5));
 
 // A filled stair from each moment to the next.
 function steps(times, values, x, y, end, color, opacity) {
