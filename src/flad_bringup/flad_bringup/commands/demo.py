@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drive a route through a town with traffic, in closed loop over ROS 2, and write a report.
 
-The world, the bridge with the expert, and the planner are processes of this machine that talk over
-DDS. The run's folder then holds report.html, results.json and a bag for rviz and Foxglove.
+The world, the bridge with the expert, the planner and the vision encoder are processes of this
+machine that talk over DDS. The encoder looks and predicts; the expert drives. The run's folder then
+holds report.html, results.json and a bag for rviz and Foxglove.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import shutil
 import time
@@ -22,12 +24,20 @@ NEEDS = ("vehicle", "sim", "carla")
 
 _ROUTES = "routes/demo.xml"
 _QUICK_ROUTES = "routes/demo_quick.xml"
+_ENCODER = "small"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--quick", action="store_true", help="a short route: under one minute")
     parser.add_argument("--seed", type=int, default=1, help="seed of traffic and scenery")
+    parser.add_argument(
+        "--encoder",
+        default=_ENCODER,
+        metavar="NAME",
+        help="whose predictions the report shows: a shipped model, a .safetensors file, or off "
+        "(default: %(default)s)",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write; starts afresh (default: runs/demo)"
     )
@@ -44,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
         return 2
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    encoder = args.encoder
+    if encoder == _ENCODER and not _is_shipped(encoder):
+        print(f"no weights of the encoder {encoder!r} are installed: the report has no predictions")
+        encoder = "off"
     routes = args.workspace.config / (_QUICK_ROUTES if args.quick else _ROUTES)
     evaluation = importlib.import_module("flad_carla.evaluation.cli")  # only now is it installed
     status = int(
@@ -51,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
             [
                 *("--routes", str(routes)),
                 *("--driver", "expert"),
+                *("--encoder", encoder),
                 *("--seed", str(args.seed)),
                 *("--rig", str(args.workspace.config / "rigs/demo.yaml")),
                 *("--logs", str(folder / "logs")),
@@ -64,8 +79,11 @@ def run(args: argparse.Namespace) -> int:
         return status or 1
     scores = json.loads(results_file.read_text(encoding="utf-8"))
     seconds = time.monotonic() - started
-    print(_summary(scores, folder, seconds))
-    write_json(args.json, {"seconds": seconds, "folder": str(folder), "results": scores})
+    sight = _sight(folder)
+    print(_summary(scores, sight, folder, seconds))
+    write_json(
+        args.json, {"seconds": seconds, "folder": str(folder), "results": scores, "sight": sight}
+    )
     return 0
 
 
@@ -74,14 +92,38 @@ def _is_ours(folder: Path, results_file: Path) -> bool:
     return not folder.exists() or results_file.is_file() or not any(folder.iterdir())
 
 
-def _summary(results: dict[str, Any], folder: Path, seconds: float) -> str:
+def _is_shipped(encoder: str) -> bool:
+    """Whether its weights came with flad_perception, found without importing PyTorch."""
+    spec = importlib.util.find_spec("flad_perception")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    return any((Path(f) / "weights_data" / f"{encoder}.safetensors").is_file() for f in folders)
+
+
+def _sight(folder: Path) -> dict[str, Any]:
+    """Which model predicted in the run, and how that compares with the truth."""
+    run_file = importlib.import_module("flad_carla.report.run_file")
+    words = importlib.import_module("flad_carla.report.page_perception")
+    perception = run_file.load_runs(folder / "report_data")[0].perception
+    return {"encoder": words.encoder_words(perception), **words.figures(perception)}
+
+
+def _summary(results: dict[str, Any], sight: dict[str, Any], folder: Path, seconds: float) -> str:
     scores = results["_checkpoint"]["global_record"]["scores"]
+    seen = [sight["encoder"]]
+    if sight["vehicles"]:
+        seen.append(f"{sight['found']} of {sight['vehicles']} vehicles found")
+    for name, (right, count) in (("red lights", sight["red"]), ("no red", sight["free"])):
+        if count:
+            seen.append(f"{name} told right in {right} of {count} moments")
+    if sight["latency_ms"]:
+        seen.append(f"latency {sight['latency_ms'][0]} ms, p95 {sight['latency_ms'][1]} ms")
     return "\n".join(
         [
             "",
             f"driving score {scores['score_composed']:.1f}, "
             f"route completion {scores['score_route']:.1f} %, "
             f"infraction score {scores['score_penalty']:.2f} ({seconds:.0f} s)",
+            f"encoder  {', '.join(seen)}",
             f"report   {folder / 'report.html'}   open it in a browser",
             f"bag      {folder / 'bag'}   open it in Foxglove, or ros2 bag play beside rviz2",
         ]
