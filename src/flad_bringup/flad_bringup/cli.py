@@ -29,7 +29,9 @@ COMMANDS = (
     "launch",
     "evaluate",
     "record",
+    "train",
     "bench",
+    "profile",
     "doctor",
 )
 _EPILOG = "./flad COMMAND --help tells more about one of them."
