@@ -14,6 +14,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/config/encoder", glob("../../config/encoder/*.yaml")),
+        (f"share/{PACKAGE}/config/training", glob("../../config/training/*.yaml")),
     ],
     entry_points={"console_scripts": ["encoder = flad_perception.encoder_node:main"]},
     install_requires=["setuptools"],

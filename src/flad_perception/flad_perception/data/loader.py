@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +69,7 @@ class Loader:
         """Batches of an epoch."""
         return _num_steps(len(self._order(epoch)), self._config)
 
-    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_step: int = 0) -> Generator[Batch, None, None]:
         """The batches of an epoch from ``start_step`` on. Closing the iterator ends its thread.
 
         Raises:

@@ -21,14 +21,14 @@ from flad_common.error_codes import FladError
 from flad_perception.config import EncoderConfig, load_encoder_config
 from flad_perception.data.dataset import PackedDataset
 from flad_perception.metrics import ALL_TOWNS
-from flad_perception.model.encoder import build_encoder
+from flad_perception.model.encoder import VisionEncoder, build_encoder
 from flad_perception.training.config import TrainConfig, load_train_config
 from flad_perception.training.curves import Panel, draw_curves, smoothed
 from flad_perception.training.frames import Frames, split_frames
 from flad_perception.training.model_card import CardFacts, model_card
 from flad_perception.training.run_log import RunLog, one_line
 from flad_perception.training.trainer import Trainer
-from flad_perception.weights import model_hash, save_encoder
+from flad_perception.weights import load_resnet, save_encoder
 
 OK = 0
 DIVERGED = 1
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, metavar="N", help="frames of one step")
     add("--holdout-towns", metavar="A,B", help="never trained on, looked at once (none: '')")
     add("--holdout-weathers", metavar="I,J", help="never trained on, validation (none: '')")
+    add("--image-weights", type=Path, metavar="FILE", help="torchvision's ResNet-50 to start from")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add("--quiet", action="store_true", help="no progress bar")
 
@@ -113,12 +114,12 @@ def _train(args: argparse.Namespace, command: str, should_stop: Callable[[], boo
     if train.threads:
         torch.set_num_threads(train.threads)
     device = _device(args.device)
-    frames = split_frames(PackedDataset(args.data, config), train)
+    frames = split_frames(PackedDataset(args.data, config, check_sums=True), train)
     args.out.mkdir(parents=True, exist_ok=True)
     log = RunLog(args.out, config, show_progress=not args.quiet)
     with closing(log):
         trainer = Trainer(
-            build_encoder(config, train.seed),
+            _new_model(config, train.seed, args.image_weights),
             config,
             train,
             frames,
@@ -136,6 +137,15 @@ def _train(args: argparse.Namespace, command: str, should_stop: Callable[[], boo
         return _finish(args.out, config, train, frames, trainer, log, command)
 
 
+def _new_model(config: EncoderConfig, seed: int, image_weights: Path | None) -> VisionEncoder:
+    model = build_encoder(config, seed)
+    if image_weights is not None:
+        if config.backbone.kind != "resnet50":
+            raise ValueError(f"--image-weights is for a resnet50, {config.name!r} has none")
+        load_resnet(model, image_weights)
+    return model
+
+
 def _finish(
     out: Path,
     config: EncoderConfig,
@@ -149,7 +159,7 @@ def _finish(
     model = trainer.best_model()
     state = trainer.state
     weights = out / f"{config.name}.safetensors"
-    save_encoder(weights, model, config, {"trained_by": command})
+    identity = save_encoder(weights, model, config, {"trained_by": command})
     figures = {
         "held-out weathers": trainer.evaluate(frames.other_weathers).towns,
         "held-out towns": trainer.evaluate(frames.other_towns).towns,
@@ -165,7 +175,7 @@ def _finish(
     draw_curves(out / "curves.png", _panels(log))
     facts = CardFacts(
         name=config.name,
-        model_hash=model_hash(model.state_dict(), config),
+        model_hash=identity.hash,
         num_parameters=sum(p.numel() for p in model.parameters()),
         command=command,
         seed=train.seed,

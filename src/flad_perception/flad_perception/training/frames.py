@@ -70,8 +70,15 @@ class Frames:
         }
 
 
-def split_frames(dataset: PackedDataset, config: TrainConfig) -> Frames:
+def split_frames(
+    dataset: PackedDataset, config: TrainConfig, *, allow_no_training: bool = False
+) -> Frames:
     """Split ``dataset`` as ``config`` says.
+
+    Args:
+        dataset: the packed frames.
+        config: which towns and weathers are held out.
+        allow_no_training: for a data set that is only evaluated on.
 
     Raises:
         ValueError: if nothing is left to train on; the message names what there is.
@@ -80,7 +87,7 @@ def split_frames(dataset: PackedDataset, config: TrainConfig) -> Frames:
     towns = tuple(town for town in config.holdout_towns if town in there)
     weathers = config.holdout_weathers
     training = select(dataset, exclude_towns=towns, exclude_weathers=weathers)
-    if len(training) == 0:
+    if len(training) == 0 and not allow_no_training:
         pairs = sorted({(run.town, run.weather_id) for run in dataset.runs})
         raise ValueError(
             f"no frames are left to train on: the data set has towns and weathers {pairs}, "

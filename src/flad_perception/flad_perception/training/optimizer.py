@@ -16,8 +16,9 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> AdamW:
     """AdamW over ``model``'s parameters, in up to four groups.
 
     The image backbone are the parameters with ``backbone`` and without ``lidar`` in their name, as
-    in LMDrive. Vectors (norms, biases) and embeddings are not decayed unless ``decay_everything``
-    says so, as LMDrive does. Rates grow with the batch, linearly from ``lr_batch_size``.
+    in LMDrive. Only matrices and kernels are decayed, not norms, biases, embeddings and queries,
+    unless ``decay_everything`` says so, as LMDrive does. Rates grow with the batch, linearly from
+    ``lr_batch_size``.
     """
     scale = config.batch_size / config.lr_batch_size
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
@@ -52,4 +53,4 @@ def _is_backbone(name: str) -> bool:
 
 
 def _is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim >= 2 and "embed" not in name
+    return parameter.ndim >= 2 and name.endswith("weight")
