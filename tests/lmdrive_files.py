@@ -38,7 +38,8 @@ def write_run(
     for frame in range(num_frames):
         (folder / f"rgb_full/{frame:04d}.jpg").write_bytes(stacked(size, frame))
         if has_focus:
-            (folder / f"rgb_focus/{frame:04d}.jpg").write_bytes(jpeg(plain((128, 128), FOCUS_COLOUR)))
+            zoomed = jpeg(plain((128, 128), FOCUS_COLOUR))
+            (folder / f"rgb_focus/{frame:04d}.jpg").write_bytes(zoomed)
         np.save(folder / f"lidar/{frame:04d}.npy", sweep(frame, rear=True))
         np.save(folder / f"lidar_odd/{frame:04d}.npy", sweep(frame, rear=False))
         text = json.dumps(measurement(frame))

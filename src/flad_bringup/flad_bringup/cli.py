@@ -29,6 +29,7 @@ COMMANDS = (
     "launch",
     "evaluate",
     "record",
+    "data",
     "train",
     "bench",
     "profile",

@@ -222,6 +222,8 @@ def read_pictures(run: Run, frame: int, least_px: tuple[int, int] = (0, 0)) -> d
         BadFileError: if a file is missing, truncated or of an impossible size.
     """
     full = read_jpeg(run.file("rgb_full", frame), (least_px[0], len(CAMERAS) * least_px[1]))
+    if full.shape[0] % len(CAMERAS) and least_px[0]:  # halved to a fraction of a row
+        full = read_jpeg(run.file("rgb_full", frame))
     height = full.shape[0] // len(CAMERAS)
     if full.shape[0] % len(CAMERAS) or height < 8:
         path = run.file("rgb_full", frame)
