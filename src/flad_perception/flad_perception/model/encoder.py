@@ -173,8 +173,9 @@ class ViewTokens(nn.Module):
                 # What a failed camera shows must not even reach a batch statistic.
                 pictures.append(images[name].masked_fill(~valid, 0.0))
             features = self.project(self.backbone(torch.cat(pictures)))
-            for name, part in zip(names, features.chunk(len(names)), strict=True):
-                flat = part.flatten(2).transpose(1, 2)
+            parts = features.chunk(len(names))
+            for i, name in enumerate(names):  # a trace cannot iterate over the parts
+                flat = parts[i].flatten(2).transpose(1, 2)
                 tokens_of[name] = torch.cat((flat, flat.mean(dim=1, keepdim=True)), dim=1)
         tokens = torch.cat([tokens_of[name] for name in self.names], dim=1)
         where = self.positions + self.view_embedding[self.view_of]

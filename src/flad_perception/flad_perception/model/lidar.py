@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from flad_perception.config import EncoderConfig
 from flad_perception.model.norm import norm2d
 from flad_perception.model.pillars import NUM_POINT_FEATURES, area_of, decorate, scatter_max
+
+# A trace patches the names that a module calls, so they are declared here and not where they stand.
+fx.wrap("decorate")
+fx.wrap("scatter_max")
 
 _BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}  # LMDrive's, in its LiDAR branch only
 

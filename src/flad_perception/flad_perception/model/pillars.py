@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Points to pillars and back to a canvas: the only part with data-dependent sizes.
 
-Both functions are leaves of a ``torch.fx`` trace, and no pipeline cuts between them. The order of
-points does not matter: a maximum has none, and means are summed in double precision. Points are
-sorted by pillar and reduced by segment: no atomic additions, so runs repeat on any device.
+Both functions are leaves of a ``torch.fx`` trace where they are called, and no pipeline cuts
+between them. The order of points does not matter: a maximum has none, and means are summed in
+double precision. Points are sorted by pillar and reduced by segment: no atomic additions, so runs
+repeat on any device.
 
 Shapes: B frames, P points (padded), N points in use, R rows and C columns of pillars, S pillars
 that hold a point, F features.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.nn import functional
 
 from flad_perception.config import LidarConfig
@@ -101,11 +102,6 @@ def scatter_max(
     canvas = features.new_zeros(num_frames * rows * columns + 1, width)
     canvas = canvas.index_copy(0, slots, largest)
     return canvas[:-1].view(num_frames, rows, columns, width).permute(0, 3, 1, 2)
-
-
-# By name, for every module that a trace may start from.
-fx.wrap("decorate")
-fx.wrap("scatter_max")
 
 
 def _assign(points: Tensor, num_points: Tensor, area: Area) -> tuple[Tensor, Tensor]:
