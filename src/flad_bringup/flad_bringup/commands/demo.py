@@ -25,6 +25,7 @@ NEEDS = ("vehicle", "sim", "carla")
 _ROUTES = "routes/demo.xml"
 _QUICK_ROUTES = "routes/demo_quick.xml"
 _ENCODER = "small"
+_TRAFFIC = "60"  # vehicles: enough that the short route meets some
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
                 *("--routes", str(routes)),
                 *("--driver", "expert"),
                 *("--encoder", encoder),
+                *("--traffic", _TRAFFIC),
                 *("--seed", str(args.seed)),
                 *("--rig", str(args.workspace.config / "rigs/demo.yaml")),
                 *("--logs", str(folder / "logs")),
