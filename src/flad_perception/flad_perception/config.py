@@ -231,6 +231,11 @@ class EncoderConfig:
     num_waypoints: int = knob(5, unit="1", doc="Positions ahead in time.")
     waypoint_step_s: float = knob(0.5, unit="s", doc="Time between them.")
     waypoint_hidden: int = knob(64, unit="1", doc="Of the recurrent waypoint head.")
+    waypoints_from_speed: bool = knob(
+        False,
+        unit="1",
+        doc="The waypoint head adds to constant velocity instead of standing still.",
+    )
     detection_hidden: int = knob(64, unit="1", doc="Of the detection head.")
     speed_channels: int = knob(
         32, unit="1", doc="Copies of the speed that the detection head reads beside a query."

@@ -18,12 +18,12 @@ CONFIGS = ("small", "small_batchnorm")
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def model(request):
-    return build_encoder(request.getfixturevalue(request.param), seed=1).eval()
+    return _with_a_drawn_head(request.getfixturevalue(request.param))
 
 
 @pytest.fixture(scope="module")
 def small_model(small):
-    return build_encoder(small, seed=1).eval()
+    return _with_a_drawn_head(small)
 
 
 def _run(model, batch: EncoderInput):
@@ -129,6 +129,13 @@ def test_only_waypoints_know_the_target_point(model, make_input):
     assert not torch.allclose(a.waypoints_m, b.waypoints_m)
 
 
+def _with_a_drawn_head(config):
+    """A model whose waypoint head is not at its start, where it says constant velocity."""
+    model = build_encoder(config, seed=1).eval()
+    nn.init.normal_(model.waypoints.out.weight)
+    return model
+
+
 @pytest.mark.parametrize("name", [*CONFIGS, "paper"])
 def test_a_trace_computes_the_same(request, make_input, name):
     config = request.getfixturevalue(name)
@@ -200,6 +207,15 @@ def test_detection_starts_from_its_prior(small, make_input):
     guessed = torch.sigmoid(output.detection[..., 0])
 
     assert guessed.median().item() == pytest.approx(small.detection_prior, rel=0.8)
+
+
+def test_untrained_waypoints_are_constant_velocity(small, make_input):
+    batch = make_input(small)
+    output = _run(build_encoder(small, seed=0).eval(), batch)
+    expected = torch.zeros(2, 5, 2)
+    expected[..., 0] = batch.speed_mps[:, None] * 0.5 * torch.arange(1, 6)
+
+    assert torch.allclose(output.waypoints_m, expected, atol=1e-5)
 
 
 def test_a_query_answers_for_its_own_cells(small):

@@ -131,7 +131,7 @@ class VisionEncoder(nn.Module):
         return EncoderOutput(
             tokens=tokens,
             detection=self.detection(bev, speed),
-            waypoints_m=self.waypoints(ahead, target_point_m / TARGET_SCALE_M),
+            waypoints_m=self.waypoints(ahead, target_point_m / TARGET_SCALE_M, speed),
             light_logits=self.light(signs),
             stop_logits=self.stop(signs),
         )

@@ -47,16 +47,26 @@ class WaypointHead(nn.Module):
     """Waypoint tokens ``[B, W, D]`` and the target point ``[B, 2]`` to places ``[B, W, 2]``.
 
     A recurrent unit reads the tokens one by one, beginning from the target point, and says how
-    far the vehicle goes in each step.
+    far the vehicle goes in each step: in all, or (``waypoints_from_speed``) more than it would
+    at its present speed straight ahead, which is what an untrained head then says.
     """
+
+    ahead: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.target = nn.Linear(2, config.waypoint_hidden)
         self.unit = nn.GRU(config.embed_dim, config.waypoint_hidden, batch_first=True)
         self.out = nn.Linear(config.waypoint_hidden, 2)
+        step_m = config.waypoint_step_s * SPEED_SCALE_MPS
+        ahead = torch.tensor([step_m if config.waypoints_from_speed else 0.0, 0.0])
+        self.register_buffer("ahead", ahead, persistent=False)
+        if config.waypoints_from_speed:
+            nn.init.zeros_(self.out.weight)
+            nn.init.zeros_(self.out.bias)
 
-    def forward(self, tokens: Tensor, target_point: Tensor) -> Tensor:
-        """Places in metres; ``target_point`` is scaled."""
+    def forward(self, tokens: Tensor, target_point: Tensor, speed: Tensor) -> Tensor:
+        """Places in metres; ``target_point [B, 2]`` and ``speed [B, 1]`` are scaled."""
         read = self.unit(tokens, self.target(target_point)[None])
-        return torch.cumsum(self.out(read[0]), dim=1)
+        steps = self.out(read[0]) + (speed * self.ahead)[:, None]
+        return torch.cumsum(steps, dim=1)
