@@ -95,7 +95,7 @@ def test_an_interrupt_writes_a_checkpoint_and_the_same_command_goes_on(
         (["--holdout-towns", "Town02,Town05"], "no frames are left"),
         (["--lr", "-1"], "lr must be positive"),
         (["--precision", "fp16"], "fp16 needs a GPU"),
-        (["--image-weights", "x.pth"], "is for a resnet50"),
+        (["--backbone-weights", "x.pth"], "is for a resnet50"),
     ],
 )
 def test_wrong_input_is_named_and_ends_without_a_traceback(given, tmp_path, capsys, more, words):

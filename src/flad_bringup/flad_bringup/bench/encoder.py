@@ -10,6 +10,7 @@ held-out town's routes are recorded and packed first, in random weathers.
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -112,8 +113,7 @@ def town_rows(town: str, figures: Mapping[str, float], *, promised: bool) -> lis
                 better="lower",
             )
         )
-    return [
-        *rows,
+    rows += [
         Row(
             name=f"encoder_{town}_vehicle_ap_2m",
             value=figures["vehicle_ap_2m"],
@@ -123,6 +123,7 @@ def town_rows(town: str, figures: Mapping[str, float], *, promised: bool) -> lis
         Row(name=f"encoder_{town}_vehicle_ap_2m_all", value=figures["vehicle_ap_2m_all"], unit=""),
         Row(name=f"encoder_{town}_frames", value=figures["frames"], unit="frames"),
     ]
+    return [row for row in rows if not math.isnan(row.value)]  # a figure without frames is none
 
 
 def _recorded(args: argparse.Namespace, folder: Path) -> Path:

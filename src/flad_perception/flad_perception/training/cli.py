@@ -59,7 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, metavar="N", help="frames of one step")
     add("--holdout-towns", metavar="A,B", help="never trained on, looked at once (none: '')")
     add("--holdout-weathers", metavar="I,J", help="never trained on, validation (none: '')")
-    add("--image-weights", type=Path, metavar="FILE", help="torchvision's ResNet-50 to start from")
+    add(
+        "--backbone-weights",
+        type=Path,
+        metavar="FILE",
+        help="torchvision's ResNet-50 to start from",
+    )
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add("--quiet", action="store_true", help="no progress bar")
 
@@ -119,7 +124,7 @@ def _train(args: argparse.Namespace, command: str, should_stop: Callable[[], boo
     log = RunLog(args.out, config, show_progress=not args.quiet)
     with closing(log):
         trainer = Trainer(
-            _new_model(config, train.seed, args.image_weights),
+            _new_model(config, train.seed, args.backbone_weights),
             config,
             train,
             frames,
@@ -137,12 +142,12 @@ def _train(args: argparse.Namespace, command: str, should_stop: Callable[[], boo
         return _finish(args.out, config, train, frames, trainer, log, command)
 
 
-def _new_model(config: EncoderConfig, seed: int, image_weights: Path | None) -> VisionEncoder:
+def _new_model(config: EncoderConfig, seed: int, backbone_weights: Path | None) -> VisionEncoder:
     model = build_encoder(config, seed)
-    if image_weights is not None:
+    if backbone_weights is not None:
         if config.backbone.kind != "resnet50":
-            raise ValueError(f"--image-weights is for a resnet50, {config.name!r} has none")
-        load_resnet(model, image_weights)
+            raise ValueError(f"--backbone-weights is for a resnet50, {config.name!r} has none")
+        load_resnet(model, backbone_weights)
     return model
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from flad_perception.batch import Batch
@@ -13,6 +14,8 @@ from flad_perception.config import EncoderConfig
 from flad_perception.losses import LossConfig, encoder_losses
 from flad_perception.metrics import Evaluator
 from flad_perception.model.encoder import EncoderOutput, VisionEncoder, encode
+
+_NUM_EXAMPLES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +26,8 @@ class Evaluation:
     """Figures of :meth:`flad_perception.metrics.Evaluator.result`."""
     losses: dict[str, float]
     """Means over the frames; empty without frames."""
-    example: tuple[Batch, EncoderOutput] | None
-    """The first batch and what the model said, for pictures."""
+    examples: list[tuple[Batch, EncoderOutput]]
+    """Some single frames, evenly spread, and what the model said, for pictures."""
 
 
 @torch.inference_mode()
@@ -37,7 +40,7 @@ def evaluate(
     evaluator = Evaluator(config)
     sums: dict[str, float] = {}
     num_frames = 0
-    example = None
+    examples: list[tuple[Batch, EncoderOutput]] = []
     for batch in batches:
         there = batch.to(device)
         output = encode(model, there.input)
@@ -45,6 +48,10 @@ def evaluate(
             sums[name] = sums.get(name, 0.0) + len(batch) * float(value)
         num_frames += len(batch)
         evaluator.update(output, batch)
-        example = example or (batch, output)
+        one = slice(len(batch) // 2, len(batch) // 2 + 1)
+        examples.append((batch.slice(one), EncoderOutput(*(t[one].clone() for t in output))))
     losses = {name: value / num_frames for name, value in sums.items()}
-    return Evaluation(towns=evaluator.result(), losses=losses, example=example)
+    spread = np.linspace(0, len(examples) - 1, min(_NUM_EXAMPLES, len(examples))).astype(int)
+    return Evaluation(
+        towns=evaluator.result(), losses=losses, examples=[examples[i] for i in spread]
+    )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A picture of what the encoder saw and what it said, for TensorBoard.
 
-Left the first view with the predicted light, right the bird's-eye view: LiDAR points grey, true
+Left the views with the predicted light, right the bird's-eye view: LiDAR points grey, true
 boxes and positions green, predicted ones orange. Ahead is up.
 """
 
@@ -21,6 +21,7 @@ from flad_perception.detections import decode_detections
 from flad_perception.model.encoder import EncoderOutput
 
 _SIDE_PX = 320
+_TEXT_PX = 52
 _SHOWN_SCORE = 0.3
 _TRUE, _SAID, _POINT, _BACK = (60, 200, 90), (255, 140, 0), (110, 110, 110), (12, 12, 16)
 
@@ -40,17 +41,23 @@ def example_picture(
 
 
 def _camera(config: EncoderConfig, batch: Batch, output: EncoderOutput, index: int) -> Image.Image:
-    view = batch.input.images[config.views[0].name][index].cpu().permute(1, 2, 0).numpy()
-    picture = Image.fromarray(np.ascontiguousarray(view))
-    high = round(picture.height * _SIDE_PX / picture.width)
+    first, *others = (_view(batch, view.name, index) for view in config.views)
     whole = Image.new("RGB", (_SIDE_PX, _SIDE_PX), _BACK)
-    whole.paste(picture.resize((_SIDE_PX, high)), (0, 0))
+    high = min(_SIDE_PX - _TEXT_PX, round(first.height * _SIDE_PX / first.width))
+    whole.paste(first.resize((_SIDE_PX, high)), (0, 0))
+    left = 0
+    for picture in others:
+        wide = _SIDE_PX // len(others)
+        room = max(1, min(_SIDE_PX - high - _TEXT_PX, wide * picture.height // picture.width))
+        whole.paste(picture.resize((wide, room)), (left, _SIDE_PX - room))
+        left += wide
     red = float(torch.softmax(output.light_logits[index].float(), dim=-1)[LIGHT_RED])
     truly_red = int(batch.targets.light[index]) == LIGHT_RED
     info = batch.info
+    distance_m = float(info.light_distance_m[index])
     lines = [
         f"red light: {red:.2f} (truth: {'red' if truly_red else 'free'})",
-        f"light in {float(info.light_distance_m[index]):.0f} m, "
+        f"{f'line in {distance_m:.0f} m' if distance_m == distance_m else 'no light near'}, "
         f"{float(batch.input.speed_mps[index]):.1f} m/s",
         f"{info.run[index]} frame {int(info.frame[index])}",
     ]
@@ -59,6 +66,11 @@ def _camera(config: EncoderConfig, batch: Batch, output: EncoderOutput, index: i
         wrong = number == 0 and (red > 0.5) != truly_red
         draw.text((6, high + 6 + 14 * number), line, fill=(255, 80, 80) if wrong else "white")
     return whole
+
+
+def _view(batch: Batch, name: str, index: int) -> Image.Image:
+    pixels = batch.input.images[name][index].cpu().permute(1, 2, 0).numpy()
+    return Image.fromarray(np.ascontiguousarray(pixels))
 
 
 def _birds_eye(

@@ -18,8 +18,6 @@ from flad_perception.training.evaluate import Evaluation
 from flad_perception.training.pictures import example_picture
 from flad_perception.training.stepper import StepResult
 
-_NUM_EXAMPLES = 4
-
 Bar = Callable[[StepResult, float, float, int], None]
 
 
@@ -57,11 +55,9 @@ class RunLog:
         for town, figures in found.towns.items():
             for name, value in figures.items():
                 writer.add_scalar(f"validation_{town}/{name}", value, step)
-        if found.example is not None:
-            batch, output = found.example
-            for index in range(min(_NUM_EXAMPLES, len(batch))):
-                picture = example_picture(self._config, batch, output, index)
-                writer.add_image(f"example/{index}", picture, step, dataformats="HWC")
+        for number, (batch, output) in enumerate(found.examples):
+            picture = example_picture(self._config, batch, output, 0)
+            writer.add_image(f"example/{number}", picture, step, dataformats="HWC")
         writer.flush()
         self.history.append(
             {
