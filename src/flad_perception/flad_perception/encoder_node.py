@@ -50,6 +50,7 @@ from flad_perception.worker import Worker
 
 _LOOK_S = 0.02  # how often deadlines are looked at
 _CLOSE_S = 10.0
+_MAX_UNMOUNTED = 32  # sweeps that wait for their transform
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,9 @@ class EncoderNode(LifecycleNode):
 
     Attributes exist from configure to cleanup; the worker and the sync only while active. Messages
     are received by the executor's thread, the model runs in the worker's, which publishes.
+
+    In lockstep it listens to ``target_point`` only once every other input has a publisher and the
+    LiDAR's place is known: who waits for that before the first step loses no sensor of it.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -123,12 +127,12 @@ class EncoderNode(LifecycleNode):
             self._inputs.append(self._listen(PointCloud2, "lidar", self._on_cloud, sensor_qos))
         self._inputs += [
             self._listen(Odometry, "odometry", self._on_odometry, state_qos),
-            self._listen(PointStamped, "target_point", self._on_target, state_qos),
             self._listen(TFMessage, "/tf_static", self._on_tf_static, TF_STATIC),
         ]
+        self._hears_targets = False
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers = [
-            self.create_timer(_LOOK_S, self._advance, clock=steady),
+            self.create_timer(_LOOK_S, self._look, clock=steady),
             self.create_timer(1.0, self._publish_diagnostics, clock=steady),
         ]
         self._log_plan(cameras)
@@ -140,7 +144,7 @@ class EncoderNode(LifecycleNode):
         lockstep = self._config.mode == "lockstep"
         self._sync = TickSync(self._config.tick, self._expected, self._config.mode)
         self._health = NodeHealth(self._encoder.model_hash, time.monotonic())
-        self._unmounted: deque[PointCloud2] = deque(maxlen=4)
+        self._unmounted: deque[tuple[Any, Any]] = deque(maxlen=_MAX_UNMOUNTED)  # headers and points
         self._worker = Worker(self._answer, self._on_failure, "all" if lockstep else "newest")
         self._active = True
         return super().on_activate(state)
@@ -199,16 +203,19 @@ class EncoderNode(LifecycleNode):
     def _on_cloud(self, msg: PointCloud2) -> None:
         if not self._active:
             return
-        mount = self._frames.mount(msg.header.frame_id, self._vehicle)
+        self._put_points(msg.header, convert.points_from_msg(msg))
+
+    def _put_points(self, header: Any, points: Any) -> None:
+        mount = self._frames.mount(header.frame_id, self._vehicle)
         if mount is None:
-            self._unmounted.append(msg)
+            self._unmounted.append((header, points))
             self.get_logger().warning(
-                f"lidar: no transform from {msg.header.frame_id!r} to {self._vehicle!r} on "
+                f"lidar: no transform from {header.frame_id!r} to {self._vehicle!r} on "
                 "/tf_static yet",
                 throttle_duration_sec=5.0,
             )
             return
-        self._put(LIDAR, msg.header, to_vehicle(convert.points_from_msg(msg), mount))
+        self._put(LIDAR, header, to_vehicle(points, mount))
 
     def _on_odometry(self, msg: Odometry) -> None:
         if self._active:
@@ -221,13 +228,33 @@ class EncoderNode(LifecycleNode):
     def _on_tf_static(self, msg: TFMessage) -> None:
         self._frames.add(msg)
         if self._active:
-            waiting, self._unmounted = self._unmounted, deque(maxlen=4)
-            for cloud in waiting:
-                self._on_cloud(cloud)
+            waiting, self._unmounted = self._unmounted, deque(maxlen=_MAX_UNMOUNTED)
+            for header, points in waiting:
+                self._put_points(header, points)
 
     def _put(self, name: str, header: Any, value: Any) -> None:
         self._sync.put(name, convert.stamp_to_ns(header.stamp), value, time.monotonic())
         self._advance()
+
+    def _look(self) -> None:
+        """What no message brings about: deadlines, and the bridge's topics being there."""
+        if not self._hears_targets:
+            self._listen_to_targets()
+        self._advance()
+
+    def _listen_to_targets(self) -> None:
+        lockstep = self._config.mode == "lockstep"
+        absent = [i.topic_name for i in self._inputs if not self.count_publishers(i.topic_name)]
+        if self._config.lidar and not self._frames.num_frames:
+            absent.append("transforms on /tf_static")
+        if lockstep and absent:
+            self.get_logger().info(
+                f"waiting for who publishes {', '.join(absent)}", throttle_duration_sec=10.0
+            )
+            return
+        qos = LOCKSTEP if lockstep else STATE
+        self._inputs.append(self._listen(PointStamped, "target_point", self._on_target, qos))
+        self._hears_targets = True
 
     def _advance(self) -> None:
         if not self._active:

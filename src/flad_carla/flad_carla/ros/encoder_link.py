@@ -57,7 +57,7 @@ class EncoderLink:
         self._newest = self._newest_ns = None
 
     def is_ready(self) -> bool:
-        """Whether the encoder hears us; it listens to target points last of all its inputs."""
+        """Whether the encoder hears us: it listens to target points after all other inputs."""
         return bool(self._target_pub.get_subscription_count() > 0)
 
     def publish_target(self, point: Point, height_m: float, stamp_ns: int) -> None:

@@ -37,6 +37,11 @@ class StaticFrames:
         if bad:
             raise ValueError(f"transforms of {bad} are not finite")
 
+    @property
+    def num_frames(self) -> int:
+        """How many frames have a place."""
+        return len(self._parents)
+
     def mount(self, sensor_frame: str, vehicle_frame: str) -> NDArray[np.float64] | None:
         """``[4, 4]`` from a sensor's frame to the vehicle's; None where no chain is known."""
         frame, goal = _name(sensor_frame), _name(vehicle_frame)
