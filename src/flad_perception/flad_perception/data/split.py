@@ -22,7 +22,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +37,7 @@ PAPER_LEVEL = 2.0
 """The paper trains at "non-IID level 2" (Sec. 5.1) over 50 vehicles and does not define it."""
 
 _FLOOR = 1e-9  # of a share, so that scaling can always succeed
-_SCALINGS = 500
+_SCALINGS = 200
 
 Floats = NDArray[np.float64]
 
@@ -164,14 +164,12 @@ def split(runs: Sequence[PackedRun], config: SplitConfig) -> Split:
             + hint
         )
     kinds = sorted({(clip.town, clip.weather_id) for clip in clips})
-    of_kind = np.array([kinds.index((clip.town, clip.weather_id)) for clip in clips])
+    number = {kind: i for i, kind in enumerate(kinds)}
+    of_kind = np.array([number[(clip.town, clip.weather_id)] for clip in clips])
     sizes = np.array([len(clip) for clip in clips], dtype=np.float64)
     wanted = _wanted(np.bincount(of_kind, weights=sizes).astype(np.float64), config, rng)
     owners = _deal(of_kind, sizes, wanted, rng)
-    dealt = [
-        Clip(**{**asdict(clip), "vehicle": int(owner)})
-        for clip, owner in zip(clips, owners, strict=True)
-    ]
+    dealt = [replace(clip, vehicle=int(owner)) for clip, owner in zip(clips, owners, strict=True)]
     kept = _with_gaps(dealt, config)
     lost = sum(map(len, dealt)) - sum(map(len, kept))
     return Split(config=config, clips=tuple(kept), frames_left_out=lost)
@@ -283,5 +281,5 @@ def _with_gaps(clips: Sequence[Clip], config: SplitConfig) -> list[Clip]:
         if before is not None and before.run == clip.run and before.vehicle != clip.vehicle:
             start += config.gap_frames
         if start < clip.stop:
-            kept.append(Clip(**{**asdict(clip), "start": start}))
+            kept.append(replace(clip, start=start))
     return kept
