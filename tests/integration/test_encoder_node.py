@@ -356,11 +356,6 @@ def test_a_recorded_drive_replayed_gives_the_same_tokens(workspace, tmp_path, mo
     ticks = round(record["meta"]["duration_game"] / 0.1)
     assert f"{ticks + 1} of {ticks + 1} ticks identical" in again.stdout
 
-    other = tmp_path / "other.safetensors"
-    save_encoder(other, build_encoder(CONFIG, seed=2), CONFIG)
-    different = _run("flad_carla.bag.replay_node", bag, "--encoder", other)
-    assert different.returncode == 1 and "another model" in different.stdout
-
 
 def _run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *map(str, arguments)]

@@ -225,7 +225,8 @@ class PredictionView:
     boxes: tuple[PredictedBox, ...] = ()  # best score first
     waypoints: tuple[Point, ...] = ()  # (x forward, y left); point i is (i + 1) * step_s ahead
     step_s: float = 0.5
-    latency_s: float = math.nan  # from the tick's last sensor to the tokens, wall clock
+    latency_s: float = math.nan  # from the arrival of its last sensor to the tokens, wall clock
+    round_trip_s: float = math.nan  # from before the sensors were sent until the tokens were back
     model_hash: str = ""
     missing_views: tuple[str, ...] = ()  # views that had no usable picture
     tokens: TokensView | None = None

@@ -80,6 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="simulated time between two ticks that are encoded (default: %(default)s)",
     )
+    add(
+        "--encoder-wire",
+        choices=["fp16", "int8", "fp32"],
+        default="fp16",
+        help="how tokens are written (default: %(default)s)",
+    )
     add("--mode", choices=["lockstep", "realtime"], default="lockstep", help="how time passes")
     add("--json", type=Path, metavar="OUT.json", help="results file (leaderboard's layout)")
     add("--report", type=Path, metavar="OUT.html", help="one page with map, curves and replay")
@@ -143,7 +149,9 @@ def _config(args: argparse.Namespace) -> EvaluationConfig:
         raise ValueError("--resume needs --json FILE: it goes on with that file")
     encoder = None
     if args.encoder != NO_ENCODER:
-        encoder = EncoderOption(model=args.encoder, period_s=args.encoder_period)
+        encoder = EncoderOption(
+            model=args.encoder, period_s=args.encoder_period, wire=args.encoder_wire
+        )
     rig = args.rig or (None if encoder is None else _ENCODER_RIG)
     return EvaluationConfig(
         routes=args.routes,

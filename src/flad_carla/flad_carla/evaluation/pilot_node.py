@@ -120,6 +120,8 @@ class RosPilot:
         )
         if decision is not None:
             self._poses = {tick.stamp_ns: ego, **dict(list(self._poses.items())[:20])}
+        if encodes and self._encoder is not None:
+            self._encoder.note_sending(tick.stamp_ns)
         self._bridge.publish(tick)
         if decision is not None and self._expert is not None:
             self._expert.publish(decision, tick.stamp_ns)

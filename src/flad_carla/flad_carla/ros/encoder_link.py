@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 from flad_msgs.msg import ScenePrediction, SceneTokens
@@ -44,6 +45,7 @@ class EncoderLink:
         self._predictions: dict[int, ScenePrediction] = {}
         self._newest: PredictionView | None = None
         self._newest_ns: int | None = None
+        self._sent: dict[int, float] = {}  # wall time when a tick was begun to be sent
 
     @property
     def newest(self) -> PredictionView | None:
@@ -55,10 +57,17 @@ class EncoderLink:
         self._tokens.clear()
         self._predictions.clear()
         self._newest = self._newest_ns = None
+        self._sent.clear()
 
     def is_ready(self) -> bool:
         """Whether the encoder hears us: it listens to target points after all other inputs."""
         return bool(self._target_pub.get_subscription_count() > 0)
+
+    def note_sending(self, stamp_ns: int) -> None:
+        """The sensors of a tick are about to be sent."""
+        self._sent[stamp_ns] = time.monotonic()
+        while len(self._sent) > _KEPT:
+            del self._sent[next(iter(self._sent))]
 
     def publish_target(self, point: Point, height_m: float, stamp_ns: int) -> None:
         """Tell the next far node of the route, given in CARLA's world."""
@@ -108,11 +117,14 @@ class EncoderLink:
             del heard[next(iter(heard))]
         if stamp_ns in self._tokens and stamp_ns in self._predictions:
             tokens, prediction = self._tokens.pop(stamp_ns), self._predictions.pop(stamp_ns)
-            self._newest = prediction_view(prediction, tokens)
+            sent_s = self._sent.pop(stamp_ns, math.nan)
+            self._newest = prediction_view(prediction, tokens, time.monotonic() - sent_s)
             self._newest_ns = stamp_ns
 
 
-def prediction_view(msg: ScenePrediction, tokens: SceneTokens) -> PredictionView:
+def prediction_view(
+    msg: ScenePrediction, tokens: SceneTokens, round_trip_s: float
+) -> PredictionView:
     """Both messages as plain values."""
     stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
     columns = (
@@ -137,7 +149,8 @@ def prediction_view(msg: ScenePrediction, tokens: SceneTokens) -> PredictionView
         ),
         waypoints=tuple(zip(msg.x, msg.y, strict=True)),
         step_s=msg.step_s,
-        latency_s=msg.latency_s if msg.latency_s >= 0.0 else math.nan,
+        latency_s=msg.latency_s,
+        round_trip_s=round_trip_s,
         model_hash=msg.model_hash,
         missing_views=tuple(
             view for view, valid in zip(tokens.views, tokens.view_valid, strict=True) if not valid
