@@ -93,7 +93,7 @@ def plain_frames_per_s(dataset: RecordedFrames, batch_size: int, seconds: float)
         shuffle=True,
         num_workers=len(os.sched_getaffinity(0)),
         collate_fn=_together,
-        multiprocessing_context="spawn",
+        multiprocessing_context="fork",  # PyTorch's own choice; spawned ones abort when they end
         timeout=_DEADLINE_S,
     )
     batches = iter(loader)
