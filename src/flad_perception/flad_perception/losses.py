@@ -39,6 +39,9 @@ class LossConfig:
     offset: float = knob(0.2, unit="1", doc="Within detection: of the place.")
     heading: float = knob(0.2, unit="1", doc="Within detection: of the heading.")
     size: float = knob(0.2, unit="1", doc="Within detection: of the size.")
+    detach_weight: bool = knob(
+        False, unit="1", doc="Whether the cells' weights are constants to the gradient."
+    )
     light_class_weights: tuple[float, float] = knob(
         (1.0, 1.0), unit="1", doc="Of red and of free frames in the light's cross-entropy."
     )
@@ -82,7 +85,8 @@ def encoder_losses(
     """
     c = config or LossConfig()
     x, t = output.detection, targets.detection
-    probability, offset = probability_loss(x, t), offset_loss(x, t)
+    probability = probability_loss(x, t, detach_weight=c.detach_weight)
+    offset = offset_loss(x, t)
     heading, size, speed = heading_loss(x, t), size_loss(x, t), speed_loss(x, t)
     waypoints = waypoint_loss(output.waypoints_m, targets.waypoints_m)
     light = light_loss(output.light_logits, targets.light, c.light_class_weights)
@@ -103,17 +107,22 @@ def encoder_losses(
     )
 
 
-def probability_loss(detection: Tensor, target: Tensor) -> Tensor:
+def probability_loss(detection: Tensor, target: Tensor, *, detach_weight: bool = False) -> Tensor:
     r"""Cross-entropy of objects, in which cells count as much as they are wrong.
 
     .. math::
         L_p = \frac{\mathrm{mean}(w \cdot \mathrm{BCE}(x_0, p))}{\mathrm{mean}(w)}, \qquad
         w = s(x_0 (1 - 2 p))
 
-    The weight takes part in the gradient, as in LMDrive.
+    In LMDrive the weight takes part in the gradient. That pushes cells without an object towards
+    the probability s at which :math:`(1 - s) (-\ln(1 - s) - L_p) + s = 0`, about
+    :math:`L_p / (2 + L_p)`, because easy cells with weight lower the quotient: objects come out of
+    that floor only late. ``detach_weight`` makes the weight a constant.
     """
     logit, p = detection[..., _PROBABILITY], target[..., _PROBABILITY]
     weight = torch.sigmoid(logit * (1.0 - 2.0 * p))
+    if detach_weight:
+        weight = weight.detach()
     entropy = functional.binary_cross_entropy_with_logits(logit, p, reduction="none")
     return (weight * entropy).mean() / weight.mean()
 

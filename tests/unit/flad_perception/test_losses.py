@@ -153,3 +153,26 @@ def _targets(detection: torch.Tensor) -> Targets:
         light=torch.tensor([0, 1]),
         stop=torch.tensor([0, 0]),
     )
+
+
+def test_a_constant_weight_never_raises_an_empty_cell():
+    # Cells without an object, from sure to unsure, beside one object that is not found yet.
+    logits = torch.tensor([-4.0, -2.0, -1.0, 2.0, -1.0])
+    detection = torch.zeros(1, 1, 5, 8)
+    detection[0, 0, :, 0] = logits
+    target = torch.zeros(1, 1, 5, 8)
+    target[0, 0, 4, 0] = 1.0
+
+    def slopes(detach_weight):
+        x = detection.clone().requires_grad_()
+        losses.probability_loss(x, target, detach_weight=detach_weight).backward()
+        return x.grad[0, 0, :, 0]
+
+    assert (slopes(True)[:4] > 0.0).all()  # a step against the slope lowers them
+    assert slopes(True)[4] < 0.0
+    # As LMDrive has it, cells below L / (2 + L) rise.
+    s = torch.sigmoid(logits[:4])
+    loss = losses.probability_loss(detection, target)
+    expected = (1 - s) * (-torch.log1p(-s) - loss) + s
+    assert torch.equal(slopes(False)[:4] > 0.0, expected > 0.0)
+    assert slopes(False)[0] < 0.0 < slopes(False)[3]
