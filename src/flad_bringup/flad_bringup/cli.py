@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from flad_bringup.environment import child_environment
-from flad_bringup.setup.checkout import SetupConfig, chosen_sets, set_up
+from flad_bringup.setup.checkout import SetupConfig, set_up
 from flad_bringup.workspace import Workspace, find_workspace
 from flad_common.error_codes import FladError
 
@@ -96,8 +96,7 @@ def _set_up_for(module: ModuleType, workspace: Workspace, argv: list[str]) -> No
     needed = set(module.NEEDS)
     if not needed:
         return
-    config = SetupConfig(sets=tuple(sorted(needed | set(chosen_sets(workspace)))))
-    done = set_up(workspace, config)
+    done = set_up(workspace, SetupConfig(sets=tuple(sorted(needed)), add=True))
     if not all(step.skipped for step in done):
         # This process started before the libraries were there; begin again with them.
         sys.stderr.flush()

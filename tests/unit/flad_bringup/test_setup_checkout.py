@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from flad_bringup.setup import actions, wheels
+from flad_bringup.setup import actions, checkout, wheels
 from flad_bringup.setup.checkout import (
     REQUIREMENT_SETS,
     SetupConfig,
     message_folders,
     package_name,
     requirement_files,
+    set_up,
     setup_steps,
 )
 from flad_bringup.setup.tool import run_tool
@@ -164,3 +165,20 @@ def test_without_colcon_beside_an_installed_ros_the_package_is_named(workspace, 
 
     with pytest.raises(FladError, match="apt install python3-colcon-common-extensions"):
         actions.build(workspace, [], {}, "humble")
+
+
+def test_commands_that_need_different_sets_do_not_undo_each_other(tmp_path: Path, monkeypatch):
+    here = Workspace(root=tmp_path)
+    here.venv.mkdir()
+    installed: list[set[str]] = []
+    monkeypatch.setattr(checkout, "setup_steps", lambda _, config, __: [config])
+    monkeypatch.setattr(
+        checkout, "run_steps", lambda steps, *_, **__: installed.append({*steps[0].sets}) or []
+    )
+
+    set_up(here, SetupConfig(sets=("train",), add=True))
+    set_up(here, SetupConfig(sets=("vehicle",), add=True))
+    assert installed[-1] == {"train", "vehicle"}
+
+    set_up(here, SetupConfig(sets=("vehicle",)))
+    assert installed[-1] == {"vehicle"}

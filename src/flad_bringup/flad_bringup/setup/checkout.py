@@ -8,7 +8,7 @@ import os
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flad_bringup.environment import installed_ros
@@ -29,6 +29,8 @@ class SetupConfig:
     """What to set up."""
 
     sets: tuple[str, ...] = REQUIREMENT_SETS
+    add: bool = False
+    """Keep the sets that are installed already, instead of setting up ``sets`` alone."""
     force: bool = False
     """Do every step again, even where nothing changed."""
 
@@ -49,6 +51,9 @@ def set_up(
     with only_one(workspace.venv / "flad-setup.lock", deadline_s=_LOCK_DEADLINE_S, tell=tell):
         if config.force:
             (workspace.venv / _STAMPS).unlink(missing_ok=True)
+        if config.add:  # read under the lock: another command may just have added a set
+            wanted = set(config.sets) | set(chosen_sets(workspace))
+            config = replace(config, sets=tuple(sorted(wanted)))
         steps = setup_steps(workspace, config, environment)
         done = run_steps(steps, workspace.venv / _STAMPS, tell=tell)
         (workspace.venv / _CHOSEN).write_text(json.dumps(sorted(config.sets)))
