@@ -232,7 +232,7 @@ function drawVerdict(run, { at, time }) {
     known ? lamp(`color-mix(in srgb, var(--red) ${Math.round(100 * red)}%, var(--green))`, red >= 0.5 ? "stop for red" : "no red to stop for", `predicted, P(red) = ${red.toFixed(2)}`)
       : lamp("var(--off)", "no prediction", "for this picture"),
     element("div", { class: "probability" }, element("u", { style: `width:${known ? 100 * red : 0}%` })),
-    judged ? lamp(truth === 1 ? "var(--red)" : Number.isNaN(light) ? "var(--off)" : `var(--${LIGHTS[light]})`, truth === 1 ? "must stop for red" : "need not stop", `true, ${ahead}`)
+    judged ? lamp(truth === 1 ? "var(--red)" : Number.isNaN(light) ? "var(--off)" : `var(--${LIGHTS[light]})`, truth === 1 ? "must stop" : "need not stop", `true, ${ahead}`)
       : lamp("var(--off)", ahead, "true"),
     element("em", {}, judged ? (right ? "✓ agree" : "✗ differ") : ""));
   if (!known) { $("sight-now").replaceChildren(...definitions([["Vehicles", "no prediction for this picture"]])); return; }
