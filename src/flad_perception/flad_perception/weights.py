@@ -56,7 +56,9 @@ def save_encoder(
         extra: more text for the file's header, such as the command that trained it.
     """
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    identity = _identity(state, config)
+    identity = ModelId(
+        name=config.name, hash=model_hash(state, config), contract_version=config.contract_version
+    )
     header = {
         **(extra or {}),
         _CONFIG: _as_text(config),
@@ -100,13 +102,14 @@ def load_encoder(path: Path) -> LoadedEncoder:
     model = build_encoder(config)
     if complaints := state_complaints(state, model):
         raise ValueError(f"{path} does not fit its own configuration: {complaints}")
-    identity = _identity(state, config)
-    if header.get(_HASH) != identity.hash:
+    # Of the text as it was written: a knob that came since must not make an old model another one.
+    found = _hash(state, header[_CONFIG])
+    if header.get(_HASH) != found:
         raise ValueError(
-            f"{path} is damaged: its header says hash {header.get(_HASH)}, "
-            f"its tensors have {identity.hash}"
+            f"{path} is damaged: its header says hash {header.get(_HASH)}, its contents have {found}"
         )
     model.load_state_dict(state)
+    identity = ModelId(name=config.name, hash=found, contract_version=config.contract_version)
     return LoadedEncoder(model.eval(), config, identity)
 
 
@@ -131,14 +134,11 @@ def model_hash(state: Mapping[str, Tensor], config: EncoderConfig) -> str:
     """Hash of weights and configuration: SHA-256, its first 16 digits.
 
     It covers the configuration as text and, by name, every tensor's type, shape and bytes, so it
-    is the same on every machine and for every way to lie in memory.
+    is the same on every machine and for every way to lie in memory. A model out of a file keeps
+    the hash that it was saved with (``LoadedEncoder.identity``), also where configurations have
+    got more knobs since; this function then gives another one.
     """
-    digest = hashlib.sha256(_as_text(config).encode())
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:_HASH_DIGITS]
+    return _hash(state, _as_text(config))
 
 
 def shipped_weights(name: str) -> Path:
@@ -168,10 +168,13 @@ def load_resnet(model: VisionEncoder, path: Path) -> None:
     trunk.load_state_dict(usable)
 
 
-def _identity(state: Mapping[str, Tensor], config: EncoderConfig) -> ModelId:
-    return ModelId(
-        name=config.name, hash=model_hash(state, config), contract_version=config.contract_version
-    )
+def _hash(state: Mapping[str, Tensor], config_text: str) -> str:
+    digest = hashlib.sha256(config_text.encode())
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:_HASH_DIGITS]
 
 
 def _as_text(config: EncoderConfig) -> str:

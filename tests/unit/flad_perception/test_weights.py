@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 
 from flad_perception.model.encoder import build_encoder, encode
 from flad_perception.weights import (
+    _hash,
     load_encoder,
     load_resnet,
     model_hash,
@@ -69,6 +71,21 @@ def test_the_hash_tells_models_apart_and_nothing_else(model, small):
     assert model_hash(changed, small) != model_hash(state, small)
     other = dataclasses.replace(small, dropout=0.1)
     assert model_hash(state, other) != model_hash(state, small)
+
+
+def test_a_file_from_before_a_knob_was_added_keeps_its_hash(file, small):
+    """As if ``waypoints_from_speed`` were new: the file's text lacks it, and its hash was made without it."""
+
+    def age(state, header):
+        text = json.loads(header["flad_encoder_config"])
+        del text["waypoints_from_speed"]
+        header["flad_encoder_config"] = json.dumps(text, sort_keys=True)
+        header["flad_model_hash"] = _hash(state, header["flad_encoder_config"])
+
+    _rewrite(file, age)
+    found = load_encoder(file)
+    assert found.config == dataclasses.replace(small, waypoints_from_speed=False)
+    assert found.identity.hash != model_hash(found.model.state_dict(), found.config)
 
 
 def _drop(state, header):
