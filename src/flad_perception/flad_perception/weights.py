@@ -106,7 +106,8 @@ def load_encoder(path: Path) -> LoadedEncoder:
     found = _hash(state, header[_CONFIG])
     if header.get(_HASH) != found:
         raise ValueError(
-            f"{path} is damaged: its header says hash {header.get(_HASH)}, its contents have {found}"
+            f"{path} is damaged: its header says hash {header.get(_HASH)}, "
+            f"its contents have {found}"
         )
     model.load_state_dict(state)
     identity = ModelId(name=config.name, hash=found, contract_version=config.contract_version)

@@ -74,7 +74,7 @@ def test_the_hash_tells_models_apart_and_nothing_else(model, small):
 
 
 def test_a_file_from_before_a_knob_was_added_keeps_its_hash(file, small):
-    """As if ``waypoints_from_speed`` were new: the file's text lacks it, and its hash was made without it."""
+    """As if ``waypoints_from_speed`` were new: neither the file's text nor its hash have it."""
 
     def age(state, header):
         text = json.loads(header["flad_encoder_config"])
