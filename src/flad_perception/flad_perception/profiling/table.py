@@ -13,7 +13,7 @@ _WIDTHS = (9, 8, 8, 8, 8, 9, 9, 9, 9, 9)
 def table(profile: Profile, depth: int = 1) -> str:
     """Blocks down to ``depth`` names, the total, and the checks."""
     blocks = profile.blocks(depth)
-    name_width = max(24, *(len(_indented(path)) for path in blocks))
+    name_width = max([24, *(len(_indented(path)) for path in blocks)])
     head = "".join(f" {c:>{w}}" for c, w in zip(_COLUMNS, _WIDTHS, strict=True))
     lines = [f"{'block':{name_width}}{head}"]
     lines += [f"{_indented(path):{name_width}}{_cells(cost)}" for path, cost in blocks.items()]
