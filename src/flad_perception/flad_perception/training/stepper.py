@@ -45,7 +45,8 @@ class Stepper:
     def __init__(self, model: VisionEncoder, config: TrainConfig, device: torch.device) -> None:
         if config.precision == "fp16" and device.type == "cpu":
             raise ValueError("precision fp16 needs a GPU; on a CPU use fp32 or bf16")
-        self.model = model.to(device, memory_format=torch.channels_last)
+        # torch's own type stubs know this argument only beside a tensor's
+        self.model: VisionEncoder = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._config = config
         self._device = device
         self._optimizer = make_optimizer(model, config)
