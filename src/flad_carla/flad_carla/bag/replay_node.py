@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from flad_common.supervision import Supervisor
 from flad_perception.ros.messages import tokens_from_msg
 from flad_perception.wire import WireDtype, decode_tokens
 
+_MOUNTS = "/tf_static"
 _START_S = 180.0
 _TICK_S = 60.0
 
@@ -90,14 +92,14 @@ class RecordedDrive:
             )
         )
         self.kinds: dict[str, tuple[Any, Any]] = {
-            "/tf_static": (TFMessage, TF_STATIC),
+            _MOUNTS: (TFMessage, TF_STATIC),
             **{f"{prefix}{camera}/image": (Image, SENSOR_OUT) for camera in self.cameras},
             f"{prefix}lidar": (PointCloud2, SENSOR_OUT),
             f"{prefix}odometry": (Odometry, STATE),
             f"/{role}/target_point": (PointStamped, STATE),
         }
         self.has_lidar = f"{prefix}lidar" in topics
-        needed = {f"/{role}/scene_tokens", f"/{role}/target_point", "/tf_static"}
+        needed = {f"/{role}/scene_tokens", f"/{role}/target_point", _MOUNTS}
         if not self.cameras or (lacking := needed - topics):
             what = "no raw pictures (--bag-raw)" if not self.cameras else f"no {sorted(lacking)}"
             raise ValueError(f"bag {bag} has {what}; record it with an encoder: --encoder, --bag")
@@ -111,9 +113,14 @@ class RecordedDrive:
             found[read.header.stamp.sec * 10**9 + read.header.stamp.nanosec] = read
         return found
 
+    def mounts(self) -> list[bytes]:
+        """Where the sensors stand."""
+        return [message.raw for message in self._messages({_MOUNTS})]
+
     def steps(self) -> Iterator[tuple[int, list[_Recorded]]]:
         """The sensors of every step, in order."""
-        for stamp_ns, group in groupby(self._messages(set(self.kinds)), lambda m: m.stamp_ns):
+        topics = set(self.kinds) - {_MOUNTS}
+        for stamp_ns, group in groupby(self._messages(topics), lambda m: m.stamp_ns):
             yield stamp_ns, list(group)
 
     def _messages(self, topics: set[str]) -> Iterator[_Recorded]:
@@ -156,6 +163,8 @@ class Replay:
             TimeoutError: naming the tick that was not answered.
             FladError: if the encoder has ended.
         """
+        for mount in self._drive.mounts():  # it does not listen before it knows them
+            self._publishers[_MOUNTS].publish(mount)
         target = self._publishers[f"/{self._role}/target_point"]
         self._wait(lambda: target.get_subscription_count() > 0, "the encoder listening", _START_S)
         for stamp_ns, messages in self._drive.steps():
@@ -163,7 +172,7 @@ class Replay:
                 self._publishers[message.topic].publish(message.raw)
             if stamp_ns in recorded:
                 what = f"tokens of the tick of {stamp_ns * 1e-9:.3f} s"
-                self._wait(lambda at=stamp_ns: at in self._heard, what, _TICK_S)
+                self._wait(partial(self._heard.__contains__, stamp_ns), what, _TICK_S)
         return self._heard
 
     def _on_tokens(self, msg: SceneTokens) -> None:
