@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 import flad_perception.torchvision_ops  # noqa: F401  (before torchvision)
+from flad_perception.config import EncoderConfig
 from flad_perception.profiling.check import Check
 from flad_perception.profiling.child import measure_step
+from flad_perception.profiling.encoder import profile_encoder
 from flad_perception.profiling.profile import SCHEMA, SCHEMA_VERSION, Profile, profile_model
 from flad_perception.profiling.table import table
 
@@ -59,6 +61,27 @@ def test_known_models_are_counted_exactly(
     for figure in ("forward FLOPs", "backward FLOPs", "saved bytes"):
         assert check(profile, figure).ratio == pytest.approx(1.0), figure
     assert all(o.by_formula for o in profile.recording.operations)
+
+
+def test_the_encoder_is_counted_exactly(small: EncoderConfig) -> None:
+    profile = profile_encoder(small, batch_size=2, repeats=0, measure=False)
+    for figure in ("forward FLOPs", "backward FLOPs", "saved bytes"):
+        assert check(profile, figure).ratio == pytest.approx(1.0), figure
+    assert all(o.by_formula for o in profile.recording.operations)
+    kinds = [o.kind for o in profile.recording.operations]
+    assert kinds.count("decorate") == kinds.count("scatter_max") == 1
+    parts = {"view_tokens", "lidar", "encoder", "decoder", "detection", "waypoints", "light"}
+    assert parts <= profile.blocks(1).keys()
+    # Its inputs are the batch: nothing but those crosses before the first operation.
+    first = next(i for i, o in enumerate(profile.recording.operations) if o.op != "placeholder")
+    document = profile.as_json()
+    assert document["cuts"][first - 1]["forward_bytes"] == 0
+    assert document["config"]["name"] == "small"
+
+
+def test_an_empty_batch_is_refused(small: EncoderConfig) -> None:
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        profile_encoder(small, batch_size=0)
 
 
 @pytest.fixture(scope="module")
