@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from flad_carla.run_log import (
     RunResult,
     StopSignView,
     TickEntry,
+    TokensView,
 )
 from flad_common.frames import CarlaPose
 
@@ -375,6 +377,7 @@ class Drive:
             waypoints=tuple((1.5 * i, 0.1 * i) for i in range(1, 6)),
             latency_s=0.05,
             model_hash="fedcba9876543210",
+            tokens=_tokens(round((50.0 + t) * 1e9)),
         )
 
     def _lights(self, t: float) -> tuple[LightView, ...]:
@@ -415,3 +418,22 @@ class Drive:
         )
         data["gnss"] = FakeGnss(-here.y / 111324.6, here.x / 111319.5)
         return {"vehicle_0": data}
+
+
+def _tokens(stamp_ns: int) -> TokensView:
+    """Three tokens of four numbers in INT8, other ones in every tick."""
+    return TokensView(
+        stamp_ns=stamp_ns,
+        model_hash="fedcba9876543210",
+        contract_version=1,
+        num_tokens=3,
+        dim=4,
+        dtype=2,
+        data=stamp_ns.to_bytes(12, "little"),
+        scale=(0.5, 0.25, 0.125),
+        crc32=zlib.crc32(stamp_ns.to_bytes(12, "little")),
+        views=("front", "left"),
+        view_valid=(True, False),
+        lidar_valid=True,
+        speed_mps=2.5,
+    )

@@ -95,6 +95,28 @@ def test_predictions_and_their_markers_are_where_the_encoder_saw_them(recorded):
         assert array.markers[0].action == 3  # those of the last message go first
 
 
+def test_tokens_are_what_came_over_the_wire_and_targets_what_the_encoder_was_told(recorded):
+    drive, path = recorded
+    messages = read(path)
+    entries = {e.prediction: e for _, e in reversed(drive.ticks()) if e.prediction}
+    tokens = dict(messages["/vehicle_0/scene_tokens"])
+    targets = dict(messages["/vehicle_0/target_point"])
+    assert len(tokens) == len(targets) == len(entries)
+    written = {m.header.stamp.sec * 10**9 + m.header.stamp.nanosec: m for m in tokens.values()}
+    for view in entries:
+        message = written[view.tokens.stamp_ns]
+        assert message.data.tobytes() == view.tokens.data
+        assert message.scale.tolist() == list(view.tokens.scale)
+        assert message.view_valid.tolist() == list(view.tokens.view_valid)
+        for name in ("model_hash", "contract_version", "num_tokens", "dim", "dtype", "crc32"):
+            assert getattr(message, name) == getattr(view.tokens, name)
+    for stamp_ns, message in targets.items():
+        (entry,) = (e for t, e in drive.ticks() if round(t.sim_time_s * 1e9) == stamp_ns)
+        x, y = entry.expert.far_node or (entry.ego.pose.x, entry.ego.pose.y)
+        assert (message.point.x, message.point.y) == (pytest.approx(x), pytest.approx(-y))
+        assert message.header.frame_id == "map"
+
+
 def test_sensors_are_what_the_rig_gave(recorded):
     drive, path = recorded
     messages = read(path)
