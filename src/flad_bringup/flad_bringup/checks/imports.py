@@ -22,8 +22,9 @@ MAY_USE: Mapping[str, frozenset[str]] = {
     "flad_planner": frozenset({"flad_common"}),
     "flad_perception": frozenset({"flad_common"}),
     "flad_carla": frozenset({"flad_common", "flad_perception", "flad_planner"}),
+    "flad_edge": frozenset({"flad_common", "flad_perception", "flad_planner"}),
     "flad_bringup": frozenset(
-        {"flad_common", "flad_planner", "flad_perception", "flad_carla", "flad_sim"}
+        {"flad_common", "flad_planner", "flad_perception", "flad_carla", "flad_sim", "flad_edge"}
     ),
 }
 """Our packages, and which of our packages each may import. ``flad_msgs`` counts as ROS."""
@@ -34,6 +35,7 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "flad_planner": ("vehicle",),
     "flad_perception": ("vehicle", "train"),
     "flad_carla": ("vehicle", "carla"),
+    "flad_edge": ("vehicle",),
     "flad_bringup": ("vehicle",),
 }
 """The requirement sets that must cover what a package imports."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The AD-LLM: an instruction and frames of scene tokens in, waypoints out."""

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+from glob import glob
+
+from setuptools import find_packages, setup
+
+PACKAGE = "flad_edge"
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    package_data={PACKAGE: ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        (f"share/{PACKAGE}/config/adllm", glob("../../config/adllm/*.yaml")),
+    ],
+    install_requires=["setuptools"],
+    zip_safe=False,
+    license="Apache-2.0",
+    description="The edge server: language models that drive, and the service that runs them.",
+)
