@@ -125,6 +125,20 @@ def test_a_set_state_holds_until_the_program_changes_that_approach(lights):
     assert lights.state("a") == YELLOW
 
 
+def test_a_green_that_is_cut_short_still_has_its_yellow(lights):
+    _run_until(lights, "b", RED)
+    _run_until(lights, "b", GREEN)
+    for _ in range(round(9.5 / DT)):
+        lights.step(DT)
+    lights.set_times("b", green_s=2.0)
+    seen = []
+    for _ in range(round(4.0 / DT)):
+        lights.step(DT)
+        seen.append(lights.state("b"))
+    assert GREEN not in seen[1:]
+    assert seen.count(YELLOW) * DT == pytest.approx(3.0, abs=1.5 * DT)
+
+
 def test_frozen_lights_keep_what_they_show(lights):
     lights.freeze(True)
     lights.set_state("b", YELLOW)

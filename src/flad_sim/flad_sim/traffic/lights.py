@@ -202,6 +202,9 @@ class TrafficLights:
             yellow_s=old.yellow_s if yellow_s is None else yellow_s,
             red_s=old.red_s if red_s is None else red_s,
         )
+        if junction.turn == i:  # a stage cut short ends now; the stages after it keep their time
+            limit_s = junction.approaches[i].stage_s(junction.stage)
+            junction.in_stage_s = min(junction.in_stage_s, limit_s)
 
     def freeze(self, frozen: bool) -> None:
         """Stop or restart the clock of all lights."""
