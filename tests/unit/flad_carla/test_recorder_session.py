@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from flad_carla.evaluation.routes import read_routes
 from flad_carla.recorder import cli
 from flad_carla.recorder.fields import GpsPlane, world_to_gps_plane
 from flad_carla.recorder.layout import length_class, run_folder_name, town_number
+from flad_carla.recorder.lock import recording_lock
 from flad_carla.recorder.session import (
     choose_weather,
     parse_size,
@@ -140,3 +143,28 @@ def test_missing_route_file_is_named(tmp_path, capsys):
     gone = tmp_path / "gone.xml"
     assert cli.main(["--routes", str(gone), "--out", str(tmp_path)]) == cli.BAD_INPUT
     assert "there is no route file" in capsys.readouterr().err
+
+
+def test_a_data_set_that_is_being_recorded_is_left_alone(tmp_path, capsys):
+    root, routes = tmp_path / "set", str(ROOT / "config/routes/grid.xml")
+    folder = root / "routes_town01_short_w1"
+    folder.mkdir(parents=True)
+    (folder / "checksums.txt").touch()  # what salvage removes
+    command = [
+        *(sys.executable, "-c"),
+        "import sys, pathlib\n"
+        "from flad_carla.recorder.lock import recording_lock\n"
+        "with recording_lock(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True); sys.stdin.read()",
+        str(root),
+    ]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        status = cli.main(["--routes", routes, "--out", str(root)])
+        told = capsys.readouterr().err
+        other.kill()
+    assert status == cli.BAD_INPUT and folder.exists()
+    assert f"{root} is being recorded into by another process (id {other.pid})" in told
+    with recording_lock(root):  # its holder was killed: nothing is left behind
+        pass

@@ -17,6 +17,7 @@ from flad_carla.evaluation.venue import VenueConfig
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
 from flad_carla.recorder.favoured_lights import FavouredLights
 from flad_carla.recorder.kicks import KickFilter
+from flad_carla.recorder.lock import recording_lock
 from flad_carla.recorder.runs import COMPLETE, recorded_runs, salvage
 from flad_carla.recorder.session import (
     RecordingStoppedError,
@@ -28,7 +29,7 @@ from flad_carla.recorder.session import (
     write_rig,
     write_routes,
 )
-from flad_carla.rig import load_rig
+from flad_carla.rig import Rig, load_rig
 from flad_common.error_codes import FladError
 
 OK = 0
@@ -141,8 +142,13 @@ def _record(args: argparse.Namespace) -> int:
         jpeg_quality=args.jpeg_quality, min_frames=args.min_frames, lights=args.lights
     )
     rig = recording_rig(load_rig(find_rig(args.rig)), parse_size(args.image_size))
-    only = tuple(filter(None, args.only.split(",")))
     args.out.mkdir(parents=True, exist_ok=True)
+    with recording_lock(args.out):
+        return _record_missing(args, config, rig)
+
+
+def _record_missing(args: argparse.Namespace, config: RecorderConfig, rig: Rig) -> int:
+    only = tuple(filter(None, args.only.split(",")))
     for folder in salvage(args.out, config.min_frames):
         print(f"{folder} was cut off; its route is recorded again", file=sys.stderr)
     status = OK
