@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from flad_carla.evaluation.cli import BAD_INPUT, NO_SIMULATOR, OK, SOME_NOT_RUN
@@ -134,6 +135,35 @@ def test_a_killed_evaluation_is_resumed(workspace, tmp_path):
 
     other = _evaluate(*arguments, "--resume", "--seed", 5)
     assert other.returncode == BAD_INPUT and "another seed" in other.stderr
+
+
+def test_a_planner_that_dies_costs_one_route(workspace, tmp_path):
+    routes = _write_routes(
+        tmp_path / "routes.xml", _short_route(workspace, "0"), _short_route(workspace, "1")
+    )
+    out, logs = tmp_path / "out.json", tmp_path / "logs"
+    command = [sys.executable, "-m", "flad_carla.evaluation", "--routes", str(routes)]
+    command += ["--traffic", "0", "--walkers", "0", "--json", str(out), "--logs", str(logs)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        limit_s = time.monotonic() + _DEADLINE_S
+        while not (planners := _planners_below(running.pid)):
+            assert running.poll() is None and time.monotonic() < limit_s
+            time.sleep(0.1)
+        planners[0].kill()
+        told = running.communicate(timeout=_DEADLINE_S)[1]
+    first, second = _records(out)
+    assert first["status"] == "Failed - Agent crashed" and second["status"] == "Completed", told
+    assert "FLAD-302" in first["meta"]["detail"], first
+    assert "planner was ended by signal 9" in first["meta"]["detail"]
+    assert "planner.1.log" in told and (logs / "planner.1.log").exists()
+
+
+def _planners_below(pid: int) -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process(pid).children(recursive=True)
+        if "flad_planner.planner_node" in child.cmdline()
+    ]
 
 
 def test_bad_arguments_are_named_at_once(tmp_path):

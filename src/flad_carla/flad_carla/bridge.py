@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bridge's knobs and its error; the node is in ``bridge_node.py``."""
+"""The bridge's knobs and its errors; the node is in ``bridge_node.py``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ class ControlTimeout(SessionError):  # noqa: N818 - says more than an Error suff
     def __init__(self, text: str, missing: tuple[str, ...]) -> None:
         super().__init__(text)
         self.missing = missing
+
+
+class NodeDied(ControlTimeout):
+    """Nobody will answer: the process that should have has ended."""
+
+    CODE = error_codes.NODE_DIED
 
 
 @dataclass(frozen=True, kw_only=True)

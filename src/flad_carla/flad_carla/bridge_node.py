@@ -38,12 +38,27 @@ from flad_common.ros.qos import CLOCK, TF, TF_STATIC
 
 
 class BridgeNode(Node):
-    """Publishes ticks and collects controls. Single-threaded: callbacks run while it waits."""
+    """Publishes ticks and collects controls. Single-threaded: callbacks run while it waits.
 
-    def __init__(self, session: CarlaSession, config: BridgeConfig, **kwargs: Any) -> None:
+    Args:
+        session: of the world.
+        config: how it works in time.
+        check: called while an answer is waited for; may raise to end the wait.
+        kwargs: of the ROS node.
+    """
+
+    def __init__(
+        self,
+        session: CarlaSession,
+        config: BridgeConfig,
+        *,
+        check: Callable[[], None] = lambda: None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__("bridge", **kwargs)
         self._session = session
         self._config = config
+        self._check = check
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self)
         self._clock_pub = self.create_publisher(ClockMsg, "/clock", CLOCK)
@@ -134,6 +149,7 @@ class BridgeNode(Node):
                     "ROS_DOMAIN_ID is the same",
                     tuple(missing),
                 )
+            self._check()
             self._executor.spin_once(timeout_sec=0.02)
 
     def _is_driven(self, role: str) -> bool:
@@ -157,6 +173,7 @@ class BridgeNode(Node):
             left_s = end_s - time.monotonic()
             if left_s <= 0.0:
                 raise ControlTimeout(self._who_is_missing(tick, limit_s, missing), missing)
+            self._check()
             self._executor.spin_once(timeout_sec=min(left_s, 0.5))
 
     def newest_control(self, tick: Tick) -> dict[str, carla.VehicleControl]:
@@ -177,6 +194,7 @@ class BridgeNode(Node):
         while not condition():
             if time.monotonic() > end_s:
                 raise ControlTimeout(f"{what} did not happen within {deadline_s:g} s", ())
+            self._check()
             self._executor.spin_once(timeout_sec=0.02)
 
     def spin_for(self, duration_s: float) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import rclpy
 from flad_msgs.msg import Plan, PlannerStatus
 
-from flad_carla.bridge import BridgeConfig, ControlTimeout
+from flad_carla.bridge import BridgeConfig, ControlTimeout, NodeDied
 from flad_carla.bridge_node import BridgeNode
 from flad_carla.evaluation.pilot import Answer
 from flad_carla.expert.driver import Decision
 from flad_carla.expert_node import ExpertPublisher
 from flad_carla.pacer import Pacer
-from flad_carla.ros.encoder_link import EncoderLink, EncoderTimeout
+from flad_carla.ros.encoder_link import EncoderLink
 from flad_carla.run_log import BodyView, PlanView, Point
 from flad_carla.session import CarlaSession, Tick
 from flad_common.error_codes import FladError
@@ -45,7 +45,7 @@ class RosPilot:
         domain_id: of DDS.
         plans: see above.
         encoder_period_s: an encoder answers steps that are multiples of it; None: there is none.
-        check: called while an encoder is waited for; raises if a process of ours has ended.
+        check: called while an answer is waited for; raises if a process of ours has ended.
     """
 
     def __init__(
@@ -62,7 +62,9 @@ class RosPilot:
         rclpy.init(context=self._context, domain_id=domain_id)
         self._lockstep = config.mode == "lockstep"
         self._pacer = Pacer(session.config.fixed_delta_s)
-        self._bridge = BridgeNode(session, config, context=self._context)
+        self._bridge = BridgeNode(
+            session, config, check=self._check_processes, context=self._context
+        )
         self._plans = plans
         self._role = ""
         self._expert: ExpertPublisher | None = None
@@ -98,7 +100,7 @@ class RosPilot:
         if self._encoder is not None:
             self._encoder.reset()
             self._bridge.wait_until(
-                self._encoder_is_ready, "the encoder hearing its target points", _ENCODER_START_S
+                self._encoder.is_ready, "the encoder hearing its target points", _ENCODER_START_S
             )
         self._pacer = Pacer(self._pacer.period_s)
 
@@ -113,6 +115,7 @@ class RosPilot:
 
         Raises:
             ControlTimeout: in lockstep, naming who did not answer and what is known of them.
+            NodeDied: if a process of ours has ended, with its last lines and where its log is.
         """
         begun_s = time.monotonic()
         encodes = self._encoder_period_s is not None and is_due(
@@ -135,6 +138,7 @@ class RosPilot:
             latency_s = math.nan
         else:
             due_s = self._pacer.next_due_s()
+            self._check_processes()
             self._bridge.spin_for(max(0.001, due_s - time.monotonic()))
             controls = self._bridge.newest_control(tick)
             latency_s = time.monotonic() - begun_s
@@ -168,21 +172,19 @@ class RosPilot:
             self._encoder.destroy()
             self._encoder = None
 
-    def _encoder_is_ready(self) -> bool:
-        self._check()
-        return self._encoder is not None and self._encoder.is_ready()
+    def _check_processes(self) -> None:
+        try:
+            self._check()
+        except FladError as error:  # this route fails, not all: the next one gets a new process
+            raise NodeDied(error.detail, (self._role,)) from error
 
     def _wait_for_tokens(self, encoder: EncoderLink, stamp_ns: int) -> None:
-        def has_come() -> bool:
-            self._check()
-            return encoder.has(stamp_ns)
-
         try:
-            self._bridge.wait_until(has_come, "tokens", _ENCODER_S)
+            self._bridge.wait_until(lambda: encoder.has(stamp_ns), "tokens", _ENCODER_S)
+        except NodeDied:
+            raise
         except ControlTimeout as error:
             raise encoder.complaint(stamp_ns, _ENCODER_S) from error
-        except FladError as error:  # a process of ours has ended: this route fails, not all
-            raise EncoderTimeout(str(error), (self._role,)) from error
 
     def _on_status(self, msg: PlannerStatus) -> None:
         self._status = msg

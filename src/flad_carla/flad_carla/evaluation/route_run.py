@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import carla
 
+from flad_carla.bridge import ControlTimeout
 from flad_carla.evaluation.constant_driver import SOURCE, straight_ahead
 from flad_carla.evaluation.criteria import (
     Collision,
@@ -126,7 +127,7 @@ class RouteRun:
         except SensorTimeout as error:
             out.failure, out.detail = BAD_SENSORS, str(error)
         except SessionError as error:
-            out.failure = CRASHED if _is_agent(error) else SIMULATION_CRASHED
+            out.failure = CRASHED if isinstance(error, ControlTimeout) else SIMULATION_CRASHED
             out.detail = str(error)
         except RuntimeError as error:  # the carla client's only exception
             out.failure, out.detail = SIMULATION_CRASHED, str(error)
@@ -351,10 +352,6 @@ def _collisions(events: Sequence[SensorEvent], role: str) -> list[Collision]:
         for e in events
         if e.role == role and e.sensor_id == COLLISION_ID
     ]
-
-
-def _is_agent(error: SessionError) -> bool:
-    return type(error).__name__ in ("ControlTimeout", "EncoderTimeout")
 
 
 def _view_of(control: carla.VehicleControl) -> ControlView:

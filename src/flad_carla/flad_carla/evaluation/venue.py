@@ -137,6 +137,8 @@ class Venue:
             self._open(town, files, seed)
             self._key = key
         assert self._session is not None
+        if self._pilot is not None and not self._answers():
+            self._close("_pilot")  # its topics still hold the dead; the new one starts all anew
         given = self._config.host is not None
         self._session.load_town(files[0] if files and given else town)
         if self._pilot is None:
@@ -156,13 +158,7 @@ class Venue:
         """End session and simulator; the next route gets new ones."""
         self.leave()
         for name in ("_pilot", "_session"):
-            part = getattr(self, name)
-            setattr(self, name, None)
-            if part is not None:
-                try:
-                    part.close()
-                except RuntimeError as error:
-                    _log.warning("closing the %s: %s", name.strip("_"), error)
+            self._close(name)
         self._simulators.stop()
         self._simulator = None
 
@@ -172,6 +168,15 @@ class Venue:
         self._planners.stop()
         self._exit.close()
         self._folder.cleanup()
+
+    def _close(self, name: str) -> None:
+        part = getattr(self, name)
+        setattr(self, name, None)
+        if part is not None:
+            try:
+                part.close()
+            except RuntimeError as error:
+                _log.warning("closing the %s: %s", name.strip("_"), error)
 
     def _open(self, town: str, files: list[Path], seed: int) -> None:
         config = self._config
@@ -203,7 +208,11 @@ class Venue:
         from flad_carla.evaluation.pilot_node import RosPilot  # ROS only where it is needed
 
         config = self._config
-        if any(c is None or not c.is_running for c in self._nodes()):
+        if not self._answers():
+            for child in self._planners.children:
+                if not child.is_running:
+                    kept = _put_aside(child.log_file)
+                    _log.warning("%s has ended, is started again; its log is %s", child.name, kept)
             self._planners.stop()
             self._planner = start_planner(
                 self._planners, role=_ROLE, mode=config.mode, domain_id=self._domain_id
@@ -226,9 +235,10 @@ class Venue:
             check=self._planners.check,
         )
 
-    def _nodes(self) -> list[Child | None]:
-        """The processes that answer the bridge."""
-        return [self._planner, *([] if self._config.encoder is None else [self._encoder])]
+    def _answers(self) -> bool:
+        """Whether the processes that answer the bridge run."""
+        nodes = [self._planner, *([] if self._config.encoder is None else [self._encoder])]
+        return all(node is not None and node.is_running for node in nodes)
 
     def _is_alive(self) -> bool:
         return self._simulator is None or self._simulator.is_running
@@ -240,3 +250,11 @@ class Venue:
             return []
         net = folder / f"{town}.net.xml"
         return [folder / f"{town}.xodr", *([net] if net.is_file() else [])]
+
+
+def _put_aside(log: Path) -> Path:
+    """Rename a log that another process is about to write anew."""
+    number = 1
+    while (kept := log.with_suffix(f".{number}.log")).exists():
+        number += 1
+    return log.rename(kept)
