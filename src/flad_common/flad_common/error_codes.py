@@ -191,6 +191,65 @@ MODEL_REFUSED = ErrorCode(
     "expected_contract_version the values that the message names.",
 )
 
+# 8xx: answers of the edge to a vehicle.
+REQUEST_MALFORMED = ErrorCode(
+    number=801,
+    name="REQUEST_MALFORMED",
+    meaning="A request to the edge cannot be what a vehicle means: shape, checksum, numbers, name.",
+    help="The message says what arrived and what is allowed; check who publishes the requests.",
+)
+TOKENS_REFUSED = ErrorCode(
+    number=802,
+    name="TOKENS_REFUSED",
+    meaning="A vehicle's tokens follow another contract, or another encoder made them, than those "
+    "that the edge's driving model was trained on.",
+    help="Give the vehicle the encoder of the release that the message names.",
+)
+INSTRUCTION_REFUSED = ErrorCode(
+    number=803,
+    name="INSTRUCTION_REFUSED",
+    meaning="An instruction or a notice is empty, too long, or cannot be read by the model.",
+    help="Say it in one printable line, in the language that the model was trained on.",
+)
+VEHICLE_NAME_TAKEN = ErrorCode(
+    number=804,
+    name="VEHICLE_NAME_TAKEN",
+    meaning="Another process is asking the edge under the same vehicle's name.",
+    help="Give every vehicle a name of its own; after a restart wait until the edge lets go of it.",
+)
+REQUEST_OUT_OF_ORDER = ErrorCode(
+    number=805,
+    name="REQUEST_OUT_OF_ORDER",
+    meaning="A request's stamp is not late enough after the one before of the same vehicle.",
+    help="Ask in the order of the sensor data and at the rate of the model's histories, 5 Hz; "
+    "check the vehicle's clock.",
+)
+EDGE_FULL = ErrorCode(
+    number=806,
+    name="EDGE_FULL",
+    meaning="The edge drives as many vehicles as it may.",
+    help="Raise max_vehicles where the memory allows it, or ask another edge.",
+)
+DRIVING_MODEL_FAILED = ErrorCode(
+    number=807,
+    name="DRIVING_MODEL_FAILED",
+    meaning="The driving model broke off, or what it said is not a number.",
+    help="The vehicle's history begins anew with its next request; if it happens again, read the "
+    "edge's log and roll the release back.",
+)
+REQUEST_SHED = ErrorCode(
+    number=808,
+    name="REQUEST_SHED",
+    meaning="The edge is overloaded: a request gave way to a newer one of the same vehicle.",
+    help="Ask less often, serve fewer vehicles, or raise max_batch if the accelerator allows it.",
+)
+ANSWER_LATE = ErrorCode(
+    number=809,
+    name="ANSWER_LATE",
+    meaning="The time that a request allows passed before its answer was there.",
+    help="Look at the edge's latency in /diagnostics; serve fewer vehicles or a smaller model.",
+)
+
 ERROR_CODES: tuple[ErrorCode, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, ErrorCode)
 )
