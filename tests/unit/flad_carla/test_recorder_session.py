@@ -15,7 +15,6 @@ from flad_carla.evaluation.routes import read_routes
 from flad_carla.recorder import cli
 from flad_carla.recorder.fields import GpsPlane, world_to_gps_plane
 from flad_carla.recorder.layout import length_class, run_folder_name, town_number
-from flad_carla.recorder.lock import recording_lock
 from flad_carla.recorder.session import (
     choose_weather,
     parse_size,
@@ -25,6 +24,7 @@ from flad_carla.recorder.session import (
 )
 from flad_carla.recorder.weather import FIELDS, NAMES, weather_id_of, weather_parameters
 from flad_carla.rig import load_rig
+from flad_common.folder_lock import folder_lock
 
 ROOT = Path(__file__).resolve().parents[3]
 LB1 = """<routes><route id="3" town="Town01"><weather cloudiness="77"/>
@@ -153,8 +153,8 @@ def test_a_data_set_that_is_being_recorded_is_left_alone(tmp_path, capsys):
     command = [
         *(sys.executable, "-c"),
         "import sys, pathlib\n"
-        "from flad_carla.recorder.lock import recording_lock\n"
-        "with recording_lock(pathlib.Path(sys.argv[1])):\n"
+        "from flad_common.folder_lock import folder_lock\n"
+        "with folder_lock(pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True); sys.stdin.read()",
         str(root),
     ]
@@ -165,6 +165,6 @@ def test_a_data_set_that_is_being_recorded_is_left_alone(tmp_path, capsys):
         told = capsys.readouterr().err
         other.kill()
     assert status == cli.BAD_INPUT and folder.exists()
-    assert f"{root} is being recorded into by another process (id {other.pid})" in told
-    with recording_lock(root):  # its holder was killed: nothing is left behind
+    assert f"{root} is being written by another process (id {other.pid})" in told
+    with folder_lock(root):  # its holder was killed: nothing is left behind
         pass

@@ -9,6 +9,7 @@ import lmdrive_files
 import numpy as np
 import pytest
 
+from flad_common.folder_lock import folder_lock
 from flad_perception.config import load_encoder_config
 from flad_perception.data import pack_run as pack_run_module
 from flad_perception.data import shards
@@ -337,3 +338,15 @@ def test_processes_pack_the_same_bytes(download, tmp_path):
 
     assert [shard.files for shard in one.shards] == [shard.files for shard in two.shards]
     assert sum(counted) == 56
+
+
+def test_two_do_not_pack_into_one_folder_at_once(download, tmp_path):
+    lmdrive_files.write_run(download)
+    out = tmp_path / "packed"
+    half_done = out / "runs" / "somebody.new"
+    half_done.mkdir(parents=True)
+    with folder_lock(out), pytest.raises(ValueError, match="packed is being written by another"):
+        pack_here(download, out)
+    assert half_done.is_dir()
+    pack_here(download, out)
+    assert not half_done.exists()

@@ -17,7 +17,6 @@ from flad_carla.evaluation.venue import VenueConfig
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
 from flad_carla.recorder.favoured_lights import FavouredLights
 from flad_carla.recorder.kicks import KickFilter
-from flad_carla.recorder.lock import recording_lock
 from flad_carla.recorder.runs import COMPLETE, recorded_runs, salvage
 from flad_carla.recorder.session import (
     RecordingStoppedError,
@@ -31,6 +30,7 @@ from flad_carla.recorder.session import (
 )
 from flad_carla.rig import Rig, load_rig
 from flad_common.error_codes import FladError
+from flad_common.folder_lock import folder_lock
 
 OK = 0
 INCOMPLETE = 1  # a run crashed or the disk ran full; the same command goes on
@@ -142,8 +142,7 @@ def _record(args: argparse.Namespace) -> int:
         jpeg_quality=args.jpeg_quality, min_frames=args.min_frames, lights=args.lights
     )
     rig = recording_rig(load_rig(find_rig(args.rig)), parse_size(args.image_size))
-    args.out.mkdir(parents=True, exist_ok=True)
-    with recording_lock(args.out):
+    with folder_lock(args.out):
         return _record_missing(args, config, rig)
 
 

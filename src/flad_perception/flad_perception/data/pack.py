@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from flad_common.config import to_mapping
+from flad_common.folder_lock import folder_lock
 from flad_perception.config import EncoderConfig
 from flad_perception.data import shards
 from flad_perception.data.lmdrive import BadFileError, Run, find_runs
@@ -98,26 +99,27 @@ def pack(
         on_frames: told how many more frames have been read, now and then.
 
     Raises:
-        ValueError: if a root holds no run, or ``out`` was packed for another configuration.
+        ValueError: if a root holds no run, ``out`` was packed for another configuration, or
+            another process packs into it.
     """
     began = time.perf_counter()
     runs, bad = find_runs(roots)
     check_made_for(out, config)
-    remove_leftovers(out)
-    work = _sort(runs, out, config, with_partial)
-    work.refused += [Refusal(path=str(e.path), reason=e.reason) for e in bad]
-    num_old = len(work.done)
-    out.mkdir(parents=True, exist_ok=True)
-    on_start(len(work.todo), sum(run.num_frames for run in work.todo))
-    try:
-        pack_all = _pack_here if jobs == 1 or len(work.todo) < 2 else _pack_in_processes
-        for result in pack_all(work.todo, out, config, jobs, on_frames):
-            if isinstance(result, Shard):
-                work.done.append(result)
-            else:
-                work.refused.append(result)
-    finally:
-        write_index(out, config, work.refused)
+    with folder_lock(out):
+        remove_leftovers(out)
+        work = _sort(runs, out, config, with_partial)
+        work.refused += [Refusal(path=str(e.path), reason=e.reason) for e in bad]
+        num_old = len(work.done)
+        on_start(len(work.todo), sum(run.num_frames for run in work.todo))
+        try:
+            pack_all = _pack_here if jobs == 1 or len(work.todo) < 2 else _pack_in_processes
+            for result in pack_all(work.todo, out, config, jobs, on_frames):
+                if isinstance(result, Shard):
+                    work.done.append(result)
+                else:
+                    work.refused.append(result)
+        finally:
+            write_index(out, config, work.refused)
     return PackReport(
         shards=tuple(sorted(work.done, key=lambda shard: shard.name)),
         num_new=len(work.done) - num_old,

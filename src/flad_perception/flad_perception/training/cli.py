@@ -18,6 +18,7 @@ import torch
 
 from flad_common.config import to_yaml
 from flad_common.error_codes import FladError
+from flad_common.folder_lock import folder_lock
 from flad_perception.config import EncoderConfig, load_encoder_config
 from flad_perception.data.dataset import PackedDataset
 from flad_perception.metrics import ALL_TOWNS
@@ -119,10 +120,12 @@ def _train(args: argparse.Namespace, command: str, should_stop: Callable[[], boo
     if train.threads:
         torch.set_num_threads(train.threads)
     device = _device(args.device)
-    frames = split_frames(PackedDataset(args.data, config, check_sums=True), train)
-    args.out.mkdir(parents=True, exist_ok=True)
+    dataset = PackedDataset(args.data, config, check_sums=True)
+    if args.holdout_towns is not None:
+        _check_towns(train.holdout_towns, dataset)
+    frames = split_frames(dataset, train)
     log = RunLog(args.out, config, show_progress=not args.quiet)
-    with closing(log):
+    with folder_lock(args.out), closing(log):
         trainer = Trainer(
             _new_model(config, train.seed, args.backbone_weights),
             config,
@@ -140,6 +143,13 @@ def _train(args: argparse.Namespace, command: str, should_stop: Callable[[], boo
             print(f"interrupted at step {trainer.state.step}; the same command goes on")
             return INTERRUPTED
         return _finish(args.out, config, train, frames, trainer, log, command)
+
+
+def _check_towns(asked: Sequence[str], dataset: PackedDataset) -> None:
+    """A town that is misspelt would be trained on without a word."""
+    there = sorted({run.town for run in dataset.runs})
+    if unknown := [town for town in asked if town not in there]:
+        raise ValueError(f"--holdout-towns {','.join(unknown)}: {dataset.path} has {there}")
 
 
 def _new_model(config: EncoderConfig, seed: int, backbone_weights: Path | None) -> VisionEncoder:
