@@ -37,7 +37,7 @@ class NodeHealth:
         self._bad: Counter[str] = Counter()
         self._last_bad = ""
         self._missing: Counter[str] = Counter()
-        self._failed = 0
+        self._failed = self._period_failed = 0
         self._num_ticks = 0
         self._period_s, self._period_ticks = now_s, 0
         self._period_missing: Counter[str] = Counter()
@@ -64,6 +64,7 @@ class NodeHealth:
         """A tick could not be answered."""
         with self._lock:
             self._failed += 1
+            self._period_failed += 1
 
     def close_period(
         self,
@@ -113,6 +114,9 @@ class NodeHealth:
             }
 
     def _judge(self, ticks: int, missing: Counter[str], waiting_for: tuple[str, ...]) -> Verdict:
+        failed, self._period_failed = self._period_failed, 0
+        if failed:
+            return Verdict(ERROR, f"{failed} ticks could not be encoded; the log says why")
         if not ticks:
             lacks = f"; waiting for {', '.join(waiting_for)}" if waiting_for else ""
             return Verdict(WARN, f"no tick in this period{lacks}")

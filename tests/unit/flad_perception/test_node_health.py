@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from flad_perception.node_health import OK, WARN, NodeHealth
+from flad_perception.node_health import ERROR, OK, WARN, NodeHealth
 
 
 def close(health, now_s, waiting_for=(), late=None, num_dropped=0):
@@ -52,3 +52,14 @@ def test_a_bad_message_is_told_once_and_stays_counted():
     figures = health.figures()
     assert (figures["bad_messages"], figures["messages_late"]) == ("lidar 1", 3)
     assert figures["ticks_dropped"] == 4
+
+
+def test_a_tick_that_could_not_be_encoded_is_an_error_of_its_period():
+    health = NodeHealth("0", now_s=0.0)
+    health.failed()
+    health.ticked(0.1, 0.1, ())
+    verdict = close(health, 1.0)
+    assert verdict.level == ERROR and verdict.message.startswith("1 ticks could not be encoded")
+    health.ticked(0.1, 0.1, ())
+    assert close(health, 2.0).level == OK
+    assert health.figures()["ticks_failed"] == 1
