@@ -164,4 +164,6 @@ def _differences(found: EncoderConfig, expected: EncoderConfig, name: str) -> li
 def _device(choice: str) -> str:
     if choice == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, PyTorch sees no GPU here; allowed are auto and cpu")
     return choice

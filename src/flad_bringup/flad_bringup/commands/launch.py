@@ -108,7 +108,3 @@ def _encoder_parameters(model: str, rig_file: Path) -> dict[str, str]:
     rig: Any = importlib.import_module("flad_carla.rig").load_rig(rig_file)
     cameras = [sensor.id for sensor in rig.sensors if sensor.type == "sensor.camera.rgb"]
     return {"encoder.model": model, "cameras": str(cameras)}
-
-
-def _says(log_file: Path, text: str) -> bool:
-    return text in log_file.read_text(encoding="utf-8", errors="replace")

@@ -28,7 +28,6 @@ class RuleView:
     stop_signs: tuple[int, ...]
     next_light: int  # within 50 m, -1 none
     next_line_m: float  # from the front bumper, inf for none
-    next_is_green: bool
 
 
 class Rules:
@@ -84,7 +83,6 @@ class Rules:
             tuple(lead.actor_id for lead in signs),
             first[1] if first and first[0] - front_s < 50.0 else -1,
             first[0] - front_s if first else float("inf"),
-            bool(first and lights.get(first[1]) == Light.GREEN),
         )
 
     def _reason(

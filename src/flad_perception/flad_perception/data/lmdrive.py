@@ -11,7 +11,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -261,8 +261,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadFileError(path, "is no JSON object")
     return document
-
-
-def towns_of(runs: Sequence[Run]) -> list[str]:
-    """The towns of ``runs``, sorted, each once."""
-    return sorted({run.town for run in runs})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,11 +97,8 @@ class RunLog:
             def show(result: StepResult, progress: float, elapsed_s: float, frames: int) -> None:
                 nonlocal mean
                 if result.taken:
-                    mean = (
-                        0.95 * mean + 0.05 * result.losses["total"]
-                        if mean
-                        else (result.losses["total"])
-                    )
+                    total_loss = result.losses["total"]
+                    mean = 0.95 * mean + 0.05 * total_loss if mean else total_loss
                 left_min = elapsed_s * (1.0 / progress - 1.0) / 60.0 if progress > 0.0 else 0.0
                 rate = (bar.format_dict["rate"] or 0.0) * frames
                 bar.set_postfix_str(
@@ -150,9 +148,9 @@ def one_line(figures: dict[str, float]) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: a figure without frames is null."""
+    """JSON has neither NaN nor infinity: a figure without frames is null."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
