@@ -236,6 +236,11 @@ class EncoderConfig:
         unit="1",
         doc="The waypoint head adds to constant velocity instead of standing still.",
     )
+    light_sees_speed: bool = knob(
+        True,
+        unit="1",
+        doc="The light and stop query is told the speed, as LMDrive's is: standing then looks red.",
+    )
     detection_hidden: int = knob(64, unit="1", doc="Of the detection head.")
     speed_channels: int = knob(
         32, unit="1", doc="Copies of the speed that the detection head reads beside a query."

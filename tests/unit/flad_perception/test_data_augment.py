@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance
+from torch.nn import functional
 
 from flad_perception.config import ViewConfig
 from flad_perception.data.augment import (
@@ -16,6 +17,7 @@ from flad_perception.data.augment import (
     drop_points,
     drop_views,
     jitter_colours,
+    shifted,
 )
 from flad_perception.data.borders import bordered
 from flad_perception.preprocess import view_from_picture
@@ -145,3 +147,26 @@ def test_points_are_taken_away_and_never_changed():
 def test_a_wish_that_cannot_be_met_is_refused(changes, complaint):
     with pytest.raises(ValueError, match=complaint):
         AugmentConfig(**changes)
+
+
+def test_a_shifted_picture_is_moved_and_its_edge_repeated():
+    pictures = torch.arange(2 * 3 * 20 * 30).reshape(2, 3, 20, 30).remainder(251).to(torch.uint8)
+    moved = shifted(pictures, 0.1, np.random.default_rng(3))
+
+    ways = set()
+    for before, after in zip(pictures, moved, strict=True):
+        fits = [
+            (dy, dx)
+            for dy in range(-2, 3)
+            for dx in range(-3, 4)
+            if torch.equal(
+                after,
+                functional.pad(before.float(), (3, 3, 2, 2), mode="replicate")[
+                    :, 2 + dy : 22 + dy, 3 + dx : 33 + dx
+                ].to(torch.uint8),
+            )
+        ]
+        assert len(fits) == 1
+        ways |= set(fits)
+    assert len(ways) == 2
+    assert torch.equal(shifted(pictures, 0.0, np.random.default_rng(3)), pictures)

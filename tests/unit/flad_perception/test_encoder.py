@@ -266,3 +266,18 @@ def test_configurations_say_what_does_not_fit(small):
         dataclasses.replace(small.views[0], crop_px=(500, 10))
     with pytest.raises(ValueError, match="known are paper, small"):
         load_encoder_config("nothing")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_light_query_is_told_the_speed_or_not(small, make_input, told):
+    # Without decoder layers nothing else can tell it.
+    config = dataclasses.replace(small, num_decoder_layers=0, light_sees_speed=told)
+    model = build_encoder(config, 1).eval()
+    batch = make_input(config)
+    slow, fast = (
+        _run(model, dataclasses.replace(batch, speed_mps=torch.full((2,), speed)))
+        for speed in (0.0, 9.0)
+    )
+
+    assert torch.equal(slow.light_logits, fast.light_logits) is not told
+    assert not torch.allclose(slow.waypoints_m, fast.waypoints_m)

@@ -77,7 +77,9 @@ def test_shares_come_near_what_is_wanted_but_nothing_is_shown_too_often():
     distance = np.full(n, np.nan)
     distance[:1800], distance[1800:1810] = 12.0, 31.0
     frames = table([0] * n, 5.0, light, distance)
-    config = SamplingConfig(consecutive=1, red_share=0.3, green_share=0.3, max_repeat=2.0)
+    config = SamplingConfig(
+        consecutive=1, red_share=0.3, green_share=0.3, max_repeat=2.0, blind_speed=False
+    )
     kind = kinds(frames, 30.0)
     rows = (draw_epoch(frames, config, 3, 1) - 3) // 7
     shown = np.bincount(kind[rows], minlength=3)
@@ -87,6 +89,23 @@ def test_shares_come_near_what_is_wanted_but_nothing_is_shown_too_often():
     assert shown[GREEN] == pytest.approx(1800, rel=0.02)
     assert shown[NONE] == pytest.approx(2400, rel=0.03)
     assert np.bincount(rows).max() == 2
+
+
+def test_the_speed_says_nothing_about_the_light():
+    rng = np.random.default_rng(5)
+    n = 8000
+    light = (rng.random(n) < 0.5).astype(int)
+    stands = rng.random(n) < np.where(light == 0, 0.9, 0.1)  # as recordings are
+    speed = np.where(stands, 0.0, 6.0)
+    frames = table([0] * n, speed, light, np.full(n, 12.0))
+    thinning = {"still_begin": n, "still_end": 0}
+    config = SamplingConfig(
+        consecutive=1, red_share=0.4, green_share=0.4, max_repeat=9.0, **thinning
+    )
+    rows = (draw_epoch(frames, config, 3, 1) - 3) // 7
+
+    for wanted in (0, 1):
+        assert np.mean(stands[rows][light[rows] == wanted]) == pytest.approx(0.5, abs=0.02)
 
 
 def test_no_frames_give_an_empty_epoch():

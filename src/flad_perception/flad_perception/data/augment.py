@@ -31,6 +31,12 @@ class AugmentConfig:
     resize: float = knob(
         0.1, unit="1", doc="Pictures are resized by up to this share before they are cropped."
     )
+    shift: float = knob(
+        0.0,
+        unit="1",
+        doc="Pictures that are not resized move by up to this share of their size, either way; "
+        "the edge is repeated.",
+    )
     view_dropout: float = knob(
         0.0, unit="1", doc="Probability that a view is missing, one draw a view; never all of them."
     )
@@ -47,7 +53,7 @@ class AugmentConfig:
                 f"resize must be in [0, {most:.2g}], got {self.resize}: packed pictures have no "
                 "wider border"
             )
-        for name in ("view_dropout", "point_dropout"):
+        for name in ("shift", "view_dropout", "point_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
@@ -78,6 +84,19 @@ def cut(
             )
             out[i] = resized[0].permute(1, 2, 0)
     return out.permute(0, 3, 1, 2)
+
+
+def shifted(images: Tensor, amount: float, rng: np.random.Generator) -> Tensor:
+    """Move each picture of ``[B, 3, H, W]`` by whole pixels, up to ``amount`` of its size."""
+    height, width = images.shape[2:]
+    limits = (round(amount * height), round(amount * width))
+    rows, columns = (rng.integers(-most, most + 1, len(images)) for most in limits)
+    out = torch.empty_like(images)  # of the same memory layout
+    for i, picture in enumerate(images):
+        down = (torch.arange(height) + int(rows[i])).clamp_(0, height - 1)
+        right = (torch.arange(width) + int(columns[i])).clamp_(0, width - 1)
+        out[i] = picture[:, down][:, :, right]
+    return out
 
 
 def jitter_colours(images: Tensor, amount: float, rng: np.random.Generator) -> Tensor:

@@ -77,6 +77,9 @@ class VisionEncoder(nn.Module):
         self.queries = nn.Parameter(torch.rand(num_learned, dim))
         self.query_positions = nn.Parameter(torch.rand(num_learned, dim))
         self.speed = nn.Linear(1, dim)
+        told = torch.ones(num_learned, 1)
+        told[0] = float(config.light_sees_speed)
+        self.register_buffer("told_speed", told, persistent=False)
         positions = sine_positions(*config.grid.query_shape, dim)
         self.register_buffer("bev_positions", positions, persistent=False)
         self.register_buffer("every", torch.ones(1, 1, 1, 1, dtype=torch.bool), persistent=False)
@@ -115,7 +118,7 @@ class VisionEncoder(nn.Module):
 
         bev = self.lidar(points, num_points).flatten(2).transpose(1, 2)
         speed = speed_mps[:, None] / SPEED_SCALE_MPS
-        learned = self.queries + self.speed(speed)[:, None]
+        learned = self.queries + self.told_speed * self.speed(speed)[:, None]
         queries = torch.cat((bev, learned), dim=1)
         positions = torch.cat((self.bev_positions, self.query_positions), dim=0)
         for layer in self.decoder:

@@ -38,6 +38,12 @@ class SamplingConfig:
     light_m: float = knob(30.0, unit="m", doc="A light is near up to this distance to its line.")
     red_share: float = knob(0.2, unit="1", doc="Wanted share of frames with a red light ahead.")
     green_share: float = knob(0.2, unit="1", doc="Wanted share of frames with another light near.")
+    blind_speed: bool = knob(
+        True,
+        unit="1",
+        doc="Of either light kind, show standing and moving frames equally often: else 'it stands, "
+        "so it is red' is learned before the lamps are.",
+    )
     max_repeat: float = knob(3.0, unit="1", doc="A rare frame is shown at most so often an epoch.")
 
     def __post_init__(self) -> None:
@@ -102,7 +108,8 @@ def draw_epoch(table: FrameTable, config: SamplingConfig, seed: int, epoch: int)
     )
     chosen = chosen[kept]
     if config.balance:
-        weights = _kind_weights(kinds(table, config.light_m)[chosen], config)
+        moves = table.speed_mps[chosen] > config.still_mps
+        weights = _kind_weights(kinds(table, config.light_m)[chosen], moves, config)
     else:
         weights = np.ones(len(chosen))
     # Each appears floor(w) or ceil(w) times, w on average.
@@ -139,13 +146,18 @@ def _long_still(table: FrameTable, config: SamplingConfig) -> NDArray[np.bool_]:
     return middle
 
 
-def _kind_weights(kind: Ints, config: SamplingConfig) -> NDArray[np.float64]:
+def _kind_weights(
+    kind: Ints, moves: NDArray[np.bool_], config: SamplingConfig
+) -> NDArray[np.float64]:
     """How often each candidate is shown on average, ``[C]``: about C in sum."""
-    shares = {RED: config.red_share, GREEN: config.green_share}
-    shares[NONE] = 1.0 - sum(shares.values())
+    groups = [(kind == NONE, 1.0 - config.red_share - config.green_share)]
+    for number, share in ((RED, config.red_share), (GREEN, config.green_share)):
+        if config.blind_speed:
+            groups += [((kind == number) & (moves == way), share / 2.0) for way in (True, False)]
+        else:
+            groups.append((kind == number, share))
     weights = np.zeros(len(kind))
-    for number, share in shares.items():
-        count = int(np.sum(kind == number))
-        if count:
-            weights[kind == number] = min(config.max_repeat, share * len(kind) / count)
+    for members, share in groups:
+        if count := int(np.sum(members)):
+            weights[members] = min(config.max_repeat, share * len(kind) / count)
     return weights
