@@ -113,7 +113,10 @@ class Bench:
         self.model = CountingModel(self.clock, **model)
         extra = {"complaint": complaint} if complaint else {}
         served = ServedModel(release=release(), model=self.model, **extra)
-        self.service = EdgeService(served, self.clock, config or EdgeServiceConfig())
+        self.failures: list[Exception] = []
+        self.service = EdgeService(
+            served, self.clock, config or EdgeServiceConfig(), self.failures.append
+        )
 
     def ask(self, *args, **kwargs):
         return self.service.submit(request(*args, arrived_s=self.clock.now_s, **kwargs))

@@ -7,6 +7,7 @@ import pytest
 from edge_service import ENCODER, Bench, CountingModel, release
 
 from flad_common import error_codes as codes
+from flad_edge.service.admission import AdmissionConfig
 from flad_edge.service.core import EdgeServiceConfig
 from flad_edge.service.driving_model import ServedModel
 from flad_edge.service.fair_queue import FairQueue
@@ -89,12 +90,12 @@ def test_a_new_instruction_begins_a_new_history():
 
 
 def test_completion_ends_a_history_after_the_answer_that_says_so():
-    bench = Bench(EdgeServiceConfig(completed_threshold=0.7))
-    bench.model.completed = 0.7
-    bench.ask_and_run(stamp_s=1.0)
+    bench = Bench(EdgeServiceConfig(completed_threshold=0.75))
     bench.model.completed = 0.75
+    bench.ask_and_run(stamp_s=1.0)
+    bench.model.completed = 0.875
     answer = bench.ask_and_run(stamp_s=1.2)
-    assert answer.waypoints_m[0][0] == 2.0 and answer.completed == 0.75
+    assert answer.waypoints_m[0][0] == 2.0 and answer.completed == 0.875
     assert bench.ask_and_run(stamp_s=1.4).waypoints_m[0][0] == 1.0
     assert bench.service.figures()["dropped_completed"] == 2
 
@@ -103,7 +104,8 @@ def test_a_gap_between_frames_ends_a_history():
     bench = Bench(EdgeServiceConfig(max_gap_s=1.0))
     bench.ask_and_run(stamp_s=1.0)
     assert bench.ask_and_run(stamp_s=2.0).waypoints_m[0][0] == 2.0
-    assert bench.ask_and_run(stamp_s=3.001).waypoints_m[0][0] == 1.0
+    assert bench.ask_and_run(stamp_s=2.8).waypoints_m[0][0] == 3.0
+    assert bench.ask_and_run(stamp_s=3.801).waypoints_m[0][0] == 1.0
     assert bench.service.figures()["dropped_gap"] == 1
 
 
@@ -123,6 +125,7 @@ def test_a_model_that_breaks_off_refuses_its_batch_and_the_next_one_goes_on():
     refused = bench.run()
     assert [a.error for a in refused] == [codes.DRIVING_MODEL_FAILED] * 2
     assert "RuntimeError: out of memory" in refused[0].text
+    assert bench.failures == [bench.model.fail], "the log needs its traceback, once"
     bench.model.fail = None
     assert bench.ask_and_run("a", 1.4).waypoints_m[0][0] == 1.0, "half a frame may be in it"
 
@@ -165,6 +168,21 @@ def test_a_swap_during_a_batch_waits_for_its_end():
     bench.model.step = swapping
     assert bench.ask_and_run(stamp_s=1.0).release == "first"
     assert bench.ask_and_run(stamp_s=1.2).release == "second"
+
+
+def test_who_is_being_answered_keeps_its_name_and_its_place():
+    bench = Bench(EdgeServiceConfig(admission=AdmissionConfig(max_vehicles=1)), step_s=60.0)
+    step, refused = bench.model.step, []
+
+    def slow(*args):
+        said = step(*args)
+        refused.extend(bench.ask("a", 9.0, session="second"))
+        refused.extend(bench.ask("b"))
+        return said
+
+    bench.model.step = slow
+    bench.ask_and_run("a", session="first")
+    assert [a.error for a in refused] == [codes.VEHICLE_NAME_TAKEN, codes.EDGE_FULL]
 
 
 def test_tokens_of_the_old_encoder_that_wait_are_refused_at_a_swap():

@@ -70,7 +70,14 @@ def test_the_history_survives_a_file():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"encoder_hash": "xyz"}, {"adllm_hash": ""}, {"num_tokens": 0}, {"name": "a b"}]
+    "bad",
+    [
+        {"encoder_hash": "xyz"},
+        {"adllm_hash": ""},
+        {"num_tokens": 0},
+        {"name": "a b"},
+        {"waypoint_step_s": 0.0},
+    ],
 )
 def test_a_release_that_cannot_be_is_refused(bad):
     with pytest.raises(ValueError, match=r"must be|name is"):

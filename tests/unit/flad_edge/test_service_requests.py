@@ -119,9 +119,9 @@ def test_of_two_processes_with_one_name_the_second_is_refused_while_the_first_li
 
     # Being refused did not keep the second's claim warm; the first's silence frees the name.
     bench.clock.now_s += 2.1
-    taken = bench.ask_and_run(session="second", stamp_s=0.2, frame=7.0)
+    taken = bench.ask_and_run(session="second", stamp_s=1.4, frame=7.0)
     assert taken.waypoints_m[0] == (1.0, 7.0), "another process's history must not go on"
-    (refusal,) = bench.ask(session="first", stamp_s=1.4)
+    (refusal,) = bench.ask(session="first", stamp_s=1.6)
     assert refusal.error is codes.VEHICLE_NAME_TAKEN
 
 
@@ -165,6 +165,26 @@ def test_a_full_edge_refuses_until_one_falls_silent_and_lets_the_longest_silent_
     assert (figures["vehicles"], figures["histories"]) == (2, 2)
     assert (figures["vehicles_evicted"], figures["dropped_gone"]) == (1, 1)
     assert bench.ask_and_run("b", 1.2).waypoints_m[0][0] == 2.0, "b was not the idle one"
+
+
+def test_the_longest_silent_goes_not_the_one_that_came_first():
+    bench = Bench(EdgeServiceConfig(admission=AdmissionConfig(max_vehicles=2)))
+    bench.ask_and_run("a", 1.0)
+    bench.ask_and_run("b", 1.0)
+    bench.clock.now_s += 2.5
+    bench.ask_and_run("a", 1.2)
+    assert bench.ask_and_run("c").outcome is Outcome.ANSWERED
+    assert bench.ask_and_run("a", 1.4).waypoints_m[0][0] == 3.0
+
+
+def test_who_waits_for_an_answer_is_not_let_go():
+    bench = Bench(EdgeServiceConfig(admission=AdmissionConfig(max_vehicles=1)))
+    bench.ask("a")
+    bench.clock.now_s += 60.0
+    (refusal,) = bench.ask("b")
+    assert refusal.error is codes.EDGE_FULL
+    assert bench.run()[0].outcome is Outcome.ANSWERED
+    assert bench.ask_and_run("b").outcome is Outcome.ANSWERED
 
 
 def test_many_names_cost_no_more_memory_than_the_limit():

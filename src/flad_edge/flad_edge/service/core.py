@@ -78,12 +78,18 @@ class EdgeService:
         served: the model that drives first.
         clock: seconds that never go back; read when the model is done.
         config: limits.
+        on_failure: told what the model raised, from the thread that runs batches.
     """
 
     def __init__(
-        self, served: ServedModel, clock: Callable[[], float], config: EdgeServiceConfig
+        self,
+        served: ServedModel,
+        clock: Callable[[], float],
+        config: EdgeServiceConfig,
+        on_failure: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self._config = config
+        self._on_failure = on_failure
         self._clock = clock
         self._lock = threading.Lock()
         # Below the lock:
@@ -206,8 +212,8 @@ class EdgeService:
         except Exception as error:  # the model's boundary: a batch it cannot do must not end us
             for vehicle in vehicles:
                 self._histories.drop(vehicle, Dropped.FAILED)
+            self._on_failure(error)
             failure = FladError(DRIVING_MODEL_FAILED, f"{type(error).__name__}: {error}")
-            failure.__cause__ = error
             return [failure] * len(batch)
         for vehicle, draft in zip(vehicles, drafts, strict=True):
             if isinstance(draft, FladError):
@@ -255,6 +261,7 @@ class EdgeService:
                 outcome=Outcome.ANSWERED,
                 latency_s=now_s - request.head.arrived_s,
                 waypoints_m=draft.waypoints_m,
+                step_s=served.release.waypoint_step_s,
                 completed=draft.completed,
                 release=served.release.name,
             )

@@ -29,6 +29,7 @@ class Release:
     """Empty: this release has no ADM."""
     error_m: float = math.nan
     """Waypoint L1 on held-out clips, in metres; NaN: not scored."""
+    waypoint_step_s: float = 0.5
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -37,6 +38,8 @@ class Release:
             raise ValueError(
                 f"tokens must be at least 1 x 1, got {self.num_tokens} x {self.token_dim}"
             )
+        if not (math.isfinite(self.waypoint_step_s) and self.waypoint_step_s > 0.0):
+            raise ValueError(f"waypoint_step_s must be positive, got {self.waypoint_step_s}")
         for field in ("encoder_hash", "adllm_hash", "adm_hash"):
             value = getattr(self, field)
             if not _HASH.fullmatch(value) and not (field == "adm_hash" and not value):

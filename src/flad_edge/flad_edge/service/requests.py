@@ -67,6 +67,8 @@ class Answer:
     """From arrival to this answer."""
     waypoints_m: tuple[tuple[float, float], ...] = ()
     """ANSWERED: x forward, y left, in the vehicle's frame at the stamp. Otherwise empty."""
+    step_s: float = 0.0
+    """ANSWERED: between two waypoints."""
     completed: float = math.nan
     """ANSWERED: probability in [0, 1] that the instruction has been carried out."""
     release: str = ""
