@@ -177,6 +177,8 @@ def test_bad_arguments_are_named_at_once(tmp_path):
     assert resume.returncode == BAD_INPUT and "--resume needs --json" in resume.stderr
     rig = _evaluate("--routes", routes, "--rig", "absent")
     assert rig.returncode == BAD_INPUT and "no rig 'absent'" in rig.stderr
+    encoder = _evaluate("--routes", routes, "--encoder", tmp_path / "absent.safetensors")
+    assert encoder.returncode == BAD_INPUT and "absent.safetensors has no" in encoder.stderr
 
 
 def test_a_simulator_that_is_not_there_is_named(tmp_path, free_ports):

@@ -26,6 +26,7 @@ from flad_carla.report.sweep import Area, cells, num_columns, obstacle_points
 from flad_carla.rig import Rig, load_rig
 from flad_carla.run_log import PoseView, PredictedBox, PredictionView
 from flad_common.frames import CarlaPose
+from flad_perception.config import load_encoder_config
 
 ROOT = Path(__file__).resolve().parents[3]
 AREA = Area()
@@ -80,8 +81,8 @@ def seeing(drive, predicted):
     ]
 
 
-def logged(drive, predicted, rig=BLIND):
-    log = PerceptionLog(dataclasses.replace(drive.info(), encoder="small", rig=rig))
+def logged(drive, predicted, rig=BLIND, area=None):
+    log = PerceptionLog(dataclasses.replace(drive.info(), encoder="small", rig=rig), area)
     for tick, entry in seeing(drive, predicted):
         log.add(tick, entry)
     return log.result()
@@ -316,10 +317,14 @@ def test_predictions_survive_the_file(drive, tmp_path):
         return dataclasses.replace(view, missing_views=("left",)) if k == 40 else view
 
     run = written(drive, predicted, tmp_path)
-    direct = logged(drive, predicted, rig=RIG)
+    grid = load_encoder_config("small").grid
+    area = Area(
+        **{name: getattr(grid, name) for name in ("x_min_m", "x_max_m", "y_min_m", "y_max_m")}
+    )
+    direct = logged(drive, predicted, rig=RIG, area=area)
     seen = run.perception
     assert (seen.encoder, seen.model_hash, seen.missing_views) == ("small", HASH, ("left",))
-    assert seen.area == AREA and seen.has_lidar
+    assert seen.area == area != AREA and seen.has_lidar
     for name in ("moments", "boxes", "truth", "waypoints"):
         for column, values in getattr(direct, name).items():
             np.testing.assert_array_equal(getattr(seen, name)[column], values)

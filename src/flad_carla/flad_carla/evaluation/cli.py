@@ -22,6 +22,7 @@ from flad_carla.report.collect import RunCollector
 from flad_carla.report.page import write_report
 from flad_carla.run_log import Observer
 from flad_common.error_codes import FladError
+from flad_perception.weights_header import model_config
 
 OK = 0
 SOME_NOT_RUN = 1  # a route could not be run: a missing town, a route without a way, a crash
@@ -149,6 +150,7 @@ def _config(args: argparse.Namespace) -> EvaluationConfig:
         raise ValueError("--resume needs --json FILE: it goes on with that file")
     encoder = None
     if args.encoder != NO_ENCODER:
+        model_config(args.encoder)  # a name that is none ends here, not on the first route
         encoder = EncoderOption(
             model=args.encoder, period_s=args.encoder_period, wire=args.encoder_wire
         )

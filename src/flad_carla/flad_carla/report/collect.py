@@ -24,6 +24,7 @@ from flad_carla.report.run_file import (
     RunRecord,
     save_run,
 )
+from flad_carla.report.sweep import Area
 from flad_carla.report.thumbnails import far_camera, main_camera, thumbnail
 from flad_carla.run_log import (
     BodyView,
@@ -36,6 +37,7 @@ from flad_carla.run_log import (
     SensorTick,
     TickEntry,
 )
+from flad_perception.weights_header import model_config
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +124,7 @@ class _Run:
         self._info, self._config = info, config
         self._camera = config.camera or main_camera(info.rig)
         self._far_camera = far_camera(info.rig)
-        self._perception = PerceptionLog(info)
+        self._perception = PerceptionLog(info, _area_of(info.encoder))
         self._ego = {name: array("d") for name in EGO_COLUMNS}
         self._ego_size = (4.9, 2.1)
         self._kinds: dict[int, ActorKind] = {}
@@ -287,4 +289,18 @@ def _kind_of(body: BodyView) -> ActorKind:
         length=2.0 * body.extent[0],
         width=2.0 * body.extent[1],
         height=2.0 * body.extent[2],
+    )
+
+
+def _area_of(encoder: str) -> Area | None:
+    """Where the encoder answers for road users; None where that cannot be told."""
+    if not encoder:
+        return None
+    try:
+        grid = model_config(encoder).grid
+    except ValueError as error:
+        _log.warning("the report takes the usual area for the encoder's: %s", error)
+        return None
+    return Area(
+        x_min_m=grid.x_min_m, x_max_m=grid.x_max_m, y_min_m=grid.y_min_m, y_max_m=grid.y_max_m
     )
