@@ -25,7 +25,7 @@ from flad_msgs.msg import SceneTokens
 from geometry_msgs.msg import PointStamped
 from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import Reader, ReaderError
 from sensor_msgs.msg import Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
@@ -249,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="flad_replay_") as folder:
         try:
             found = replay(args.bag, args.encoder, role=args.role, logs=Path(folder))
-        except (ValueError, FladError, TimeoutError) as error:
+        except (ValueError, ReaderError, FladError, TimeoutError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
     print(found.text)

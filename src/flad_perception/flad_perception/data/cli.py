@@ -159,6 +159,9 @@ def _verify(args: argparse.Namespace) -> tuple[int, Any]:
 def _split(args: argparse.Namespace) -> tuple[int, Any]:
     dataset = PackedDataset(args.data)
     towns = set(filter(None, args.exclude_towns.split(",")))
+    there = sorted({run.town for run in dataset.runs})
+    if unknown := sorted(towns - set(there)):
+        raise ValueError(f"--exclude-towns {','.join(unknown)}: {args.data} has {there}")
     weathers = {int(i) for i in filter(None, args.exclude_weathers.split(","))}
     runs: list[PackedRun] = [
         run for run in dataset.runs if run.town not in towns and run.weather_id not in weathers
