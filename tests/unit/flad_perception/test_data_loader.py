@@ -52,7 +52,7 @@ def leaves(value):
 
 def same(a, b):
     return all(
-        torch.equal(x, y) or (x.is_floating_point() and torch.equal(x.isnan(), y.isnan()))
+        torch.equal(x.isnan(), y.isnan()) and torch.equal(x.nan_to_num(), y.nan_to_num())
         if isinstance(x, torch.Tensor)
         else x == y
         for x, y in zip(leaves(a), leaves(b), strict=True)
