@@ -33,6 +33,9 @@ SENSOR_OUT = _profile(10)
 # Ego state, plans and planner status: small, ordered, all of them wanted.
 STATE = _profile(10)
 
+# One topic for all vehicles of an edge: a burst of every one of them must fit.
+MANY = _profile(256)
+
 # Said once, heard by whoever comes later: vehicle info, route, map.
 LATCHED = _profile(1, latched=True)
 
