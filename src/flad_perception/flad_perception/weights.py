@@ -14,7 +14,7 @@ from typing import NamedTuple
 import safetensors
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from flad_common.config import from_mapping, to_mapping
 from flad_perception.config import CONTRACT_VERSION, EncoderConfig
@@ -103,7 +103,7 @@ def load_encoder(path: Path) -> LoadedEncoder:
     if complaints := state_complaints(state, model):
         raise ValueError(f"{path} does not fit its own configuration: {complaints}")
     # Of the text as it was written: a knob that came since must not make an old model another one.
-    found = _hash(state, header[_CONFIG])
+    found = state_hash(state, header[_CONFIG])
     if header.get(_HASH) != found:
         raise ValueError(
             f"{path} is damaged: its header says hash {header.get(_HASH)}, "
@@ -114,7 +114,7 @@ def load_encoder(path: Path) -> LoadedEncoder:
     return LoadedEncoder(model.eval(), config, identity)
 
 
-def state_complaints(state: Mapping[str, Tensor], model: VisionEncoder) -> str:
+def state_complaints(state: Mapping[str, Tensor], model: nn.Module) -> str:
     """Why ``state`` cannot be the model's weights, naming the first few tensors; "" if it can."""
     wanted = model.state_dict()
     complaints = [f"{name} is missing" for name in wanted if name not in state]
@@ -139,7 +139,17 @@ def model_hash(state: Mapping[str, Tensor], config: EncoderConfig) -> str:
     the hash that it was saved with (``LoadedEncoder.identity``), also where configurations have
     got more knobs since; this function then gives another one.
     """
-    return _hash(state, _as_text(config))
+    return state_hash(state, _as_text(config))
+
+
+def state_hash(state: Mapping[str, Tensor], config_text: str) -> str:
+    """:func:`model_hash` where the configuration is text already, of whatever kind of model."""
+    digest = hashlib.sha256(config_text.encode())
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:_HASH_DIGITS]
 
 
 def shipped_weights(name: str) -> Path:
@@ -167,15 +177,6 @@ def load_resnet(model: VisionEncoder, path: Path) -> None:
             f"another shape: {', '.join(missing[:_NAMED_IN_AN_ERROR])}"
         )
     trunk.load_state_dict(usable)
-
-
-def _hash(state: Mapping[str, Tensor], config_text: str) -> str:
-    digest = hashlib.sha256(config_text.encode())
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:_HASH_DIGITS]
 
 
 def _as_text(config: EncoderConfig) -> str:

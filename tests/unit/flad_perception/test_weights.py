@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 
 from flad_perception.model.encoder import build_encoder, encode
 from flad_perception.weights import (
-    _hash,
     load_encoder,
     load_resnet,
     model_hash,
     save_encoder,
     shipped_weights,
+    state_hash,
 )
 
 
@@ -80,7 +80,7 @@ def test_a_file_from_before_a_knob_was_added_keeps_its_hash(file, small):
         text = json.loads(header["flad_encoder_config"])
         del text["waypoints_from_speed"]
         header["flad_encoder_config"] = json.dumps(text, sort_keys=True)
-        header["flad_model_hash"] = _hash(state, header["flad_encoder_config"])
+        header["flad_model_hash"] = state_hash(state, header["flad_encoder_config"])
 
     _rewrite(file, age)
     found = load_encoder(file)

@@ -35,7 +35,7 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "flad_planner": ("vehicle",),
     "flad_perception": ("vehicle", "train"),
     "flad_carla": ("vehicle", "carla"),
-    "flad_edge": ("vehicle",),
+    "flad_edge": ("vehicle", "edge"),
     "flad_bringup": ("vehicle",),
 }
 """The requirement sets that must cover what a package imports."""

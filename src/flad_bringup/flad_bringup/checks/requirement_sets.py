@@ -30,10 +30,11 @@ class Target:
         return f"{' + '.join(self.names)} for Python {self.python} on {self.platform}{beside}"
 
 
-_EVERYTHING = ("vehicle", "sim", "carla", "train", "dev")
+_EVERYTHING = ("vehicle", "sim", "carla", "train", "edge", "dev")
 TARGETS = (
     Target(names=("vehicle",), python="3.10", platform=_JETSON, installed_ros=True),
     Target(names=("train",), python="3.10", platform=_JETSON, installed_ros=True),
+    Target(names=("edge",), python="3.10", platform=_JETSON, installed_ros=True),
     Target(names=_EVERYTHING, python="3.10", platform=_PC, installed_ros=True),
     Target(names=(*_EVERYTHING, "ros"), python="3.10", platform=_PC),
     Target(names=(*_EVERYTHING, "ros"), python="3.11", platform=_PC),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flad_bringup.workspace import Workspace
 
 SUMMARY = "check the code as CI does: format, lint, types, Humble's API, imports, docs"
-NEEDS = ("vehicle", "sim", "carla", "train", "dev")
+NEEDS = ("vehicle", "sim", "carla", "train", "edge", "dev")
 NAMES = ("format", "lint", "types", "humble", "imports", "docs", "requirements")
 
 

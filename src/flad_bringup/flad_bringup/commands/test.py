@@ -17,7 +17,7 @@ from flad_bringup.commands.figures import add_json_argument, write_json
 from flad_bringup.environment import child_environment, test_variables
 
 SUMMARY = "run the unit tests, then the tests that start processes"
-NEEDS = ("vehicle", "sim", "carla", "train", "dev")
+NEEDS = ("vehicle", "sim", "carla", "train", "edge", "dev")
 ACCEPTS_MORE = True
 
 _SUITES = ("tests/unit", "tests/contract", "tests/integration")

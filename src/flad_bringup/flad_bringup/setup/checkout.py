@@ -16,7 +16,7 @@ from flad_bringup.setup import actions, wheels
 from flad_bringup.setup.steps import Step, StepDone, digest, only_one, run_steps
 from flad_bringup.workspace import Workspace
 
-REQUIREMENT_SETS = ("vehicle", "sim", "carla", "train", "dev")
+REQUIREMENT_SETS = ("vehicle", "sim", "carla", "train", "edge", "dev")
 """What ``--sets`` chooses from; ``ros`` comes by itself where no ROS is installed."""
 
 _LOCK_DEADLINE_S = 1800.0
