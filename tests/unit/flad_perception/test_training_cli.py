@@ -94,6 +94,7 @@ def test_an_interrupt_writes_a_checkpoint_and_the_same_command_goes_on(
         (["--data", "/nowhere"], "/nowhere"),
         (["--holdout-towns", "Town02,Town05"], "no frames are left"),
         (["--holdout-towns", "Town2"], "--holdout-towns Town2"),
+        (["--holdout-weathers", "12,rain"], "--holdout-weathers has rain; expected"),
         (["--lr", "-1"], "lr must be positive"),
         (["--precision", "fp16"], "fp16 needs a GPU"),
         (["--backbone-weights", "x.pth"], "is for a resnet50"),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from flad_perception.config import load_encoder_config
 from flad_perception.data import shards
-from flad_perception.data.dataset import PackedDataset, PackedRun
+from flad_perception.data.dataset import PackedDataset, PackedRun, weather_ids
 from flad_perception.data.pack import PackReport, pack
 from flad_perception.data.split import (
     PAPER_LEVEL,
@@ -162,7 +162,7 @@ def _split(args: argparse.Namespace) -> tuple[int, Any]:
     there = sorted({run.town for run in dataset.runs})
     if unknown := sorted(towns - set(there)):
         raise ValueError(f"--exclude-towns {','.join(unknown)}: {args.data} has {there}")
-    weathers = {int(i) for i in filter(None, args.exclude_weathers.split(","))}
+    weathers = weather_ids(args.exclude_weathers, "--exclude-weathers")
     runs: list[PackedRun] = [
         run for run in dataset.runs if run.town not in towns and run.weather_id not in weathers
     ]

@@ -170,6 +170,20 @@ def select(
     return np.flatnonzero(chosen).astype(np.int64)
 
 
+def weather_ids(text: str, option: str) -> list[int]:
+    """Weathers of a command line, ``12,13``; empty for none.
+
+    Raises:
+        ValueError: naming ``option``, if one is no number.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if wrong := [word for word in words if not word.isdigit()]:
+        raise ValueError(
+            f"{option} has {', '.join(wrong)}; expected LMDrive's numbers such as 12,13"
+        )
+    return [int(word) for word in words]
+
+
 def _runs(out: Path, index: dict[str, Any]) -> tuple[PackedRun, ...]:
     runs, start = [], 0
     for entry in index["runs"]:

@@ -20,7 +20,7 @@ from flad_common.config import to_yaml
 from flad_common.error_codes import FladError
 from flad_common.folder_lock import folder_lock
 from flad_perception.config import EncoderConfig, load_encoder_config
-from flad_perception.data.dataset import PackedDataset
+from flad_perception.data.dataset import PackedDataset, weather_ids
 from flad_perception.metrics import ALL_TOWNS
 from flad_perception.model.encoder import VisionEncoder, build_encoder
 from flad_perception.training.config import TrainConfig, load_train_config
@@ -109,7 +109,7 @@ def train_config(args: argparse.Namespace, encoder_name: str) -> TrainConfig:
         changes["holdout_towns"] = tuple(filter(None, args.holdout_towns.split(",")))
     if args.holdout_weathers is not None:
         changes["holdout_weathers"] = tuple(
-            int(i) for i in filter(None, args.holdout_weathers.split(","))
+            weather_ids(args.holdout_weathers, "--holdout-weathers")
         )
     return dataclasses.replace(config, **changes)
 
