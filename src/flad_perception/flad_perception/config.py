@@ -100,6 +100,11 @@ class BackboneConfig:
         """Channels of the features."""
         return 2048 if self.kind == "resnet50" else self.widths[-1]
 
+    @property
+    def finer_channels(self) -> int:
+        """Channels of the features at stride 8, of the second stage."""
+        return 512 if self.kind == "resnet50" else self.widths[2]
+
 
 @dataclass(frozen=True, kw_only=True)
 class LidarConfig:
@@ -241,6 +246,12 @@ class EncoderConfig:
         unit="1",
         doc="The light and stop query is told the speed, as LMDrive's is: standing then looks red.",
     )
+    light_peaks: bool = knob(
+        False,
+        unit="1",
+        doc="Each view's strongest features at stride 8 go straight to the light and stop query: "
+        "a lamp of three pixels is one peak, which a few attention layers seldom find.",
+    )
     detection_hidden: int = knob(64, unit="1", doc="Of the detection head.")
     speed_channels: int = knob(
         32, unit="1", doc="Copies of the speed that the detection head reads beside a query."
@@ -257,6 +268,8 @@ class EncoderConfig:
                 f"embed_dim ({self.embed_dim}) must be a multiple of 4 (sine positions on two "
                 f"axes) and of num_heads ({self.num_heads})"
             )
+        if self.light_peaks and self.backbone.kind == "narrow" and len(self.backbone.blocks) < 2:
+            raise ValueError("light_peaks needs a backbone of at least two stages")
         for name in ("ffn_dim", "num_waypoints", "waypoint_hidden", "detection_hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

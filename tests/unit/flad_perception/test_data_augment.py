@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance
-from torch.nn import functional
 
 from flad_perception.config import ViewConfig
 from flad_perception.data.augment import (
@@ -17,7 +16,7 @@ from flad_perception.data.augment import (
     drop_points,
     drop_views,
     jitter_colours,
-    shifted,
+    warped,
 )
 from flad_perception.data.borders import bordered
 from flad_perception.preprocess import view_from_picture
@@ -149,24 +148,22 @@ def test_a_wish_that_cannot_be_met_is_refused(changes, complaint):
         AugmentConfig(**changes)
 
 
-def test_a_shifted_picture_is_moved_and_its_edge_repeated():
-    pictures = torch.arange(2 * 3 * 20 * 30).reshape(2, 3, 20, 30).remainder(251).to(torch.uint8)
-    moved = shifted(pictures, 0.1, np.random.default_rng(3))
+def test_a_warped_picture_is_scaled_moved_and_mirrored_about_its_middle():
+    ramp = torch.linspace(20.0, 220.0, 64)
+    pictures = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64)]).repeat(3, 1, 1)
+    images = pictures.view(3, 2, 64, 64).permute(1, 0, 2, 3).round().to(torch.uint8)  # x, then y
 
-    ways = set()
-    for before, after in zip(pictures, moved, strict=True):
-        fits = [
-            (dy, dx)
-            for dy in range(-2, 3)
-            for dx in range(-3, 4)
-            if torch.equal(
-                after,
-                functional.pad(before.float(), (3, 3, 2, 2), mode="replicate")[
-                    :, 2 + dy : 22 + dy, 3 + dx : 33 + dx
-                ].to(torch.uint8),
-            )
-        ]
-        assert len(fits) == 1
-        ways |= set(fits)
-    assert len(ways) == 2
-    assert torch.equal(shifted(pictures, 0.0, np.random.default_rng(3)), pictures)
+    mirrored = warped(images, AugmentConfig(mirror=1.0), np.random.default_rng(0))
+    assert torch.equal(mirrored, images.flip(-1))
+
+    config = AugmentConfig(zoom=0.25, shift=0.1)
+    middle = slice(20, 44)
+    for seed in range(5):
+        seen = warped(images, config, np.random.default_rng(seed)).float()
+        across, down = seen[0, 0, 32, middle], seen[1, 0, middle, 32]
+        for line in (across, down):
+            slope = (line[-1] - line[0]) / (line.numel() - 1) / (200.0 / 63.0)
+            assert 0.7 < slope < 1.3
+            at = (line[12] - 120.0) / (200.0 / 63.0)  # pixels from the middle
+            assert abs(at) < 0.1 * 64 + 1.5
+    assert torch.equal(warped(images, AugmentConfig(), np.random.default_rng(1)), images)

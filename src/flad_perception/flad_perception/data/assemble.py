@@ -72,8 +72,8 @@ def _images(
         name = view.view.name
         stored = [dataset.row(n, shards.view_file(name)) for n in numbers]
         images[name] = augment.cut(stored, view, scales.get(name))
-        if config is not None and config.shift > 0.0 and not view.is_resized:
-            images[name] = augment.shifted(images[name], config.shift, rng)
+        if config is not None and augment.warps(config) and view.view.fallback_camera:
+            images[name] = augment.warped(images[name], config, rng)
         if config is not None and config.colour_jitter > 0.0:
             images[name] = augment.jitter_colours(images[name], config.colour_jitter, rng)
     return images

@@ -31,11 +31,14 @@ class AugmentConfig:
     resize: float = knob(
         0.1, unit="1", doc="Pictures are resized by up to this share before they are cropped."
     )
+    zoom: float = knob(
+        0.0, unit="1", doc="The zoom view is scaled by up to this share, up or down, and"
+    )
     shift: float = knob(
-        0.0,
-        unit="1",
-        doc="Pictures that are not resized move by up to this share of their size, either way; "
-        "the edge is repeated.",
+        0.0, unit="1", doc="moved by up to this share of its size; its edge is repeated."
+    )
+    mirror: float = knob(
+        0.0, unit="1", doc="Probability that the zoom view is mirrored: lamps have no side."
     )
     view_dropout: float = knob(
         0.0, unit="1", doc="Probability that a view is missing, one draw a view; never all of them."
@@ -45,6 +48,8 @@ class AugmentConfig:
     )
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.mirror <= 1.0:
+            raise ValueError(f"mirror must be in [0, 1], got {self.mirror}")
         if not 0.0 <= self.colour_jitter < 1.0:
             raise ValueError(f"colour_jitter must be in [0, 1), got {self.colour_jitter}")
         most = 1.0 - SMALLEST_SCALE
@@ -53,7 +58,7 @@ class AugmentConfig:
                 f"resize must be in [0, {most:.2g}], got {self.resize}: packed pictures have no "
                 "wider border"
             )
-        for name in ("shift", "view_dropout", "point_dropout"):
+        for name in ("zoom", "shift", "view_dropout", "point_dropout"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
@@ -86,17 +91,19 @@ def cut(
     return out.permute(0, 3, 1, 2)
 
 
-def shifted(images: Tensor, amount: float, rng: np.random.Generator) -> Tensor:
-    """Move each picture of ``[B, 3, H, W]`` by whole pixels, up to ``amount`` of its size."""
-    height, width = images.shape[2:]
-    limits = (round(amount * height), round(amount * width))
-    rows, columns = (rng.integers(-most, most + 1, len(images)) for most in limits)
-    out = torch.empty_like(images)  # of the same memory layout
-    for i, picture in enumerate(images):
-        down = (torch.arange(height) + int(rows[i])).clamp_(0, height - 1)
-        right = (torch.arange(width) + int(columns[i])).clamp_(0, width - 1)
-        out[i] = picture[:, down][:, :, right]
-    return out
+def warped(images: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
+    """Scale, move and mirror each picture of uint8 ``[B, 3, H, W]``, bilinearly."""
+    num = len(images)
+    scales = rng.uniform(1.0 - config.zoom, 1.0 + config.zoom, num)
+    sides = np.where(rng.random(num) < config.mirror, -1.0, 1.0)
+    maps = np.zeros((num, 2, 3))  # of places in the result to places in the picture, in -1..1
+    maps[:, 0, 0], maps[:, 1, 1] = scales * sides, scales
+    maps[:, :, 2] = 2.0 * rng.uniform(-config.shift, config.shift, (num, 2))
+    grid = functional.affine_grid(
+        torch.from_numpy(maps).float(), list(images.shape), align_corners=False
+    )
+    moved = functional.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+    return moved.round_().to(torch.uint8).contiguous(memory_format=torch.channels_last)
 
 
 def jitter_colours(images: Tensor, amount: float, rng: np.random.Generator) -> Tensor:
@@ -142,6 +149,11 @@ def drop_points(
         sweep[rng.random(len(sweep), dtype=np.float32) >= share]
         for sweep, share in zip(sweeps, shares, strict=True)
     ]
+
+
+def warps(config: AugmentConfig) -> bool:
+    """Whether the zoom view is changed in its geometry at all."""
+    return max(config.zoom, config.shift, config.mirror) > 0.0
 
 
 def draw_scales(

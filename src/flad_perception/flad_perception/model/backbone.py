@@ -14,6 +14,9 @@ from flad_perception.model.norm import norm2d
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet  # isort: skip
 
 
+FINER_STAGE = "layer2"
+
+
 class ImageBackbone(nn.Module):
     """``[B, 3, H, W]`` to ``[B, config.channels, H / config.stride, W / config.stride]``.
 
@@ -26,10 +29,14 @@ class ImageBackbone(nn.Module):
         super().__init__()
         self.trunk = _resnet50(config) if config.kind == "resnet50" else _narrow(config)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features of normalised pictures."""
-        features: Tensor = self.trunk(images)
-        return features
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of normalised pictures, and finer ones: of stage ``layer2``, at stride 8."""
+        features = finer = images
+        for name, module in self.trunk.named_children():
+            features = module(features)
+            if name == FINER_STAGE:
+                finer = features
+        return features, finer
 
 
 def _resnet50(config: BackboneConfig) -> nn.Sequential:

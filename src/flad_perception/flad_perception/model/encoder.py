@@ -85,6 +85,8 @@ class VisionEncoder(nn.Module):
         self.register_buffer("every", torch.ones(1, 1, 1, 1, dtype=torch.bool), persistent=False)
         self.detection = DetectionHead(config)
         self.waypoints = WaypointHead(config)
+        if config.light_peaks:
+            self.peaks = nn.Linear(len(config.views) * config.backbone.finer_channels, dim)
         self.light = nn.Linear(dim, 2)
         self.stop = nn.Linear(dim, 2)
         for layer in (*self.encoder, *self.decoder):
@@ -111,7 +113,7 @@ class VisionEncoder(nn.Module):
             speed_mps: ``[B]``.
             target_point_m: ``[B, 2]``; only the waypoints depend on it.
         """
-        memory, usable = self.view_tokens(images, view_valid)
+        memory, usable, peaks = self.view_tokens(images, view_valid)
         for layer in self.encoder:
             memory = layer(memory, usable)
         memory = self.memory_norm(memory)
@@ -127,6 +129,8 @@ class VisionEncoder(nn.Module):
 
         rows, columns = self.config.grid.query_shape
         bev, signs = queries[:, : rows * columns], queries[:, rows * columns]
+        if self.config.light_peaks:
+            signs = signs + self.peaks(peaks)
         ahead = queries[:, rows * columns + 1 :]
         grid = bev.transpose(1, 2).unflatten(2, (rows, columns))
         pooled = functional.adaptive_avg_pool2d(grid, self.config.pooled_bev)
@@ -151,6 +155,7 @@ class ViewTokens(nn.Module):
         super().__init__()
         dim, num_views = config.embed_dim, len(config.views)
         self.names = [view.name for view in config.views]
+        self.finds_peaks = config.light_peaks
         # Pictures of one size go through the network together.
         sizes = list(dict.fromkeys(view.crop_px for view in config.views))
         self.groups = [[v.name for v in config.views if v.crop_px == size] for size in sizes]
@@ -166,26 +171,41 @@ class ViewTokens(nn.Module):
         self.register_buffer("view_of", torch.tensor(view_of), persistent=False)
         self.register_buffer("is_global", is_global.float()[:, None], persistent=False)
 
-    def forward(self, images: Mapping[str, Tensor], view_valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens ``[B, T, D]`` and which may be looked at, bool ``[B, 1, 1, T]``."""
-        tokens_of = {}
+    def forward(
+        self, images: Mapping[str, Tensor], view_valid: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens ``[B, T, D]``, which may be looked at, bool ``[B, 1, 1, T]``, and peaks.
+
+        The peaks ``[B, V * C]`` are each view's strongest features at stride 8, 0 for a view that
+        failed; just the tokens where the configuration wants none.
+        """
+        tokens_of, peaks_of = {}, {}
         for names in self.groups:
             pictures = []
             for name in names:
                 valid = view_valid[:, self.names.index(name), None, None, None]
                 # What a failed camera shows must not even reach a batch statistic.
                 pictures.append(images[name].masked_fill(~valid, 0.0))
-            features = self.project(self.backbone(torch.cat(pictures)))
+            coarse, finer = self.backbone(torch.cat(pictures))
+            features = self.project(coarse)
             parts = features.chunk(len(names))
             for i, name in enumerate(names):  # a trace cannot iterate over the parts
                 flat = parts[i].flatten(2).transpose(1, 2)
                 tokens_of[name] = torch.cat((flat, flat.mean(dim=1, keepdim=True)), dim=1)
+            if self.finds_peaks:
+                strongest = finer.amax(dim=(2, 3)).chunk(len(names))
+                for i, name in enumerate(names):
+                    valid = view_valid[:, self.names.index(name), None]
+                    peaks_of[name] = strongest[i].masked_fill(~valid, 0.0)
         tokens = torch.cat([tokens_of[name] for name in self.names], dim=1)
         where = self.positions + self.view_embedding[self.view_of]
         where = where + self.is_global * self.global_embedding[self.view_of]
         # Without any camera all may be looked at: black pictures, but no attention to nothing.
         valid = view_valid | ~view_valid.any(dim=1, keepdim=True)
-        return tokens + where, valid[:, self.view_of][:, None, None]
+        peaks = tokens
+        if self.finds_peaks:
+            peaks = torch.cat([peaks_of[name] for name in self.names], dim=1)
+        return tokens + where, valid[:, self.view_of][:, None, None], peaks
 
 
 def build_encoder(config: EncoderConfig, seed: int = 0) -> VisionEncoder:
