@@ -27,6 +27,7 @@ _LANE_CHANGE_M = 25.0  # length of the sideways blend where the lane is long eno
 _LANE_CHANGE_COST_M = 30.0  # a change must save at least this much driving
 _LEAST_CHANGE_M = 12.0  # a lane change needs this much road
 _HERE, _GOAL = "here", "goal"  # nodes that are no lanes
+_ARM_M = 8.0  # lanes of one arm begin this close to each other
 _TURN_DEG = 35.0  # CARLA's own planner tells a turn from "straight" here
 _MAX_SNAP_M = 12.0  # published route files hold points a few metres beside their lane
 
@@ -109,6 +110,46 @@ class RoutePlanner:
         for i, (start, end) in enumerate(itertools.pairwise(places)):
             path += self._leg(i, start, end)
         return _resample(_merge(path))
+
+    def exits(self, lane: LaneKey) -> frozenset[RoadOption]:
+        """The ways that lead on from a lane's end into a junction; of all lanes of its direction.
+
+        A lane for the left turn only does not make the others impossible: one can change lanes.
+        """
+        beside, queue = {lane}, [lane]
+        for key in queue:  # grows while it is walked
+            new = [k for k, e in self._graph.adj[key].items() if e["change"] and k not in beside]
+            beside.update(new)
+            queue += new
+        return frozenset(
+            self._option(self._lanes[key])
+            for start in beside
+            for key, edge in self._graph.adj[start].items()
+            if edge["change"] is None and self._lanes[key].junction >= 0
+        )
+
+    def lane_changes(self, lane: LaneKey) -> frozenset[RoadOption]:
+        """The lane changes that the map allows from a lane."""
+        edges = self._graph.adj[lane].values()
+        return frozenset(edge["change"] for edge in edges if edge["change"] is not None)
+
+    def num_arms(self, junction: int) -> int:
+        """How many roads meet at a junction; 0 for one that does not exist.
+
+        Two roads that are the two directions of one street count once: they end within a lane's
+        width or two of each other and point opposite ways.
+        """
+        ends: list[tuple[float, float, float]] = []
+        for lane in self._lanes.values():
+            if lane.junction != junction or junction < 0:
+                continue
+            for row, ahead in (
+                (lane.points[0], lane.points[1]),
+                (lane.points[-1], lane.points[-2]),
+            ):
+                inward = math.atan2(ahead[1] - row[1], ahead[0] - row[0])
+                ends.append((float(row[0]), float(row[1]), inward))
+        return _num_groups(ends)
 
     def _locate(self, index: int, location: carla.Location) -> _Place:
         waypoint = self._map.get_waypoint(location)
@@ -254,6 +295,23 @@ class RoutePlanner:
             if _allows(middle.lane_change, change):
                 cost = _LANE_CHANGE_COST_M
                 graph.add_edge(lane.key, _key(beside), length=cost, change=change)
+
+
+def _num_groups(ends: Sequence[tuple[float, float, float]]) -> int:
+    """Ends of lanes that look into a junction, grouped into arms: near, and facing the same way."""
+    unseen, groups = list(ends), 0
+    while unseen:
+        groups += 1
+        queue = [unseen.pop()]
+        for x, y, yaw in queue:  # grows while it is walked
+            near = [
+                end
+                for end in unseen
+                if math.hypot(end[0] - x, end[1] - y) < _ARM_M and math.cos(end[2] - yaw) > 0.7
+            ]
+            queue += near
+            unseen = [end for end in unseen if end not in near]
+    return groups
 
 
 @dataclass(frozen=True, slots=True)
