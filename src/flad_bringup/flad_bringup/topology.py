@@ -65,6 +65,12 @@ ENCODER = NodeSpec(
         ("diagnostics", "/diagnostics"),
     ),
 )
+EDGE = NodeSpec(
+    package="flad_edge",
+    executable="edge",
+    per_vehicle=False,
+    lifecycle=True,
+)
 BRIDGE = NodeSpec(
     package="flad_carla",
     executable="bridge",
@@ -74,6 +80,8 @@ BRIDGE = NodeSpec(
 
 VEHICLE_NODES = (PLANNER, ENCODER)
 """What runs on every vehicle."""
+EDGE_NODES = (EDGE,)
+"""What runs on an edge, for all its vehicles; its topics begin with ``/edge``."""
 SIMULATION_NODES = (BRIDGE,)
 """What stands between the stack and the world."""
 SIMULATOR = ("-m", "flad_sim")

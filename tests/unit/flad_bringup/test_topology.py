@@ -10,7 +10,7 @@ import pytest
 
 from flad_bringup import topology
 
-SPECS = [*topology.VEHICLE_NODES, *topology.SIMULATION_NODES]
+SPECS = [*topology.VEHICLE_NODES, *topology.EDGE_NODES, *topology.SIMULATION_NODES]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.executable)
