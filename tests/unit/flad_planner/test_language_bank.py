@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flad_bringup.workspace import find_workspace
 from flad_planner.language.bank import (
     MIN_PHRASINGS,
     BankError,
@@ -145,3 +146,14 @@ def test_an_instruction_is_a_value():
 def test_a_broken_bank_is_refused(change, words):
     with pytest.raises(BankError, match=words):
         bank_from(_changed(change))
+
+
+def test_the_page_lists_every_kind_as_it_is():
+    page = (find_workspace().root / "docs" / "language.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [int(row[0].strip("| ")) for row in rows] == list(KINDS)
+    for row, (kind, info) in zip(rows, KINDS.items(), strict=True):
+        assert row[1:3] == [f"`{kind.name}`", info.meaning]
+        assert tuple(re.findall(r"`(\w+)`", row[3])) == info.arguments
+        assert row[4] == ("yes" if info.has_end else "no")
+        assert row[5].rstrip(" |") == load_bank().templates(kind)[0]
