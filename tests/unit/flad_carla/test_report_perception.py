@@ -26,7 +26,7 @@ from flad_carla.report.sweep import Area, cells, num_columns, obstacle_points
 from flad_carla.rig import Rig, load_rig
 from flad_carla.run_log import PoseView, PredictedBox, PredictionView
 from flad_common.frames import CarlaPose
-from flad_perception.config import load_encoder_config
+from flad_perception.config import GridConfig, load_encoder_config
 
 ROOT = Path(__file__).resolve().parents[3]
 AREA = Area()
@@ -411,7 +411,7 @@ def test_the_demo_looks_at_the_world_as_the_recordings_do():
 
 
 def test_the_area_is_the_encoders_grid():
-    grid = pytest.importorskip("flad_perception.config").GridConfig(cell_m=1.0)
+    grid = GridConfig(cell_m=1.0)
     assert dataclasses.asdict(AREA) == {name: getattr(grid, name) for name in vars(AREA)}
 
 
