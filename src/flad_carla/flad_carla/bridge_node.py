@@ -320,6 +320,10 @@ def main(args: list[str] | None = None) -> None:
         pass
     except (FladError, ValueError, TypeError, OSError) as error:
         raise SystemExit(f"bridge: {error}") from error
+    except RuntimeError:
+        if rclpy.ok():
+            raise
+        # A signal shut ROS down between two of a step's publications: the end that was asked for.
     finally:
         if node is not None:
             node.close()
