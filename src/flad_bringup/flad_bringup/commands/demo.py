@@ -25,6 +25,7 @@ NEEDS = ("vehicle", "sim", "carla")
 _ROUTES = "routes/demo.xml"
 _QUICK_ROUTES = "routes/demo_quick.xml"
 _ENCODER = "small"
+_NO_ENCODER = "off"
 _TRAFFIC = "60"  # vehicles: enough that the short route meets some
 
 
@@ -53,12 +54,15 @@ def run(args: argparse.Namespace) -> int:
     if not _is_ours(folder, results_file):
         print(f"{folder} holds something else; give --out a folder that is new or empty")
         return 2
+    encoder = args.encoder
+    if encoder != _NO_ENCODER and not (Path(encoder).is_file() or _is_shipped(encoder)):
+        print(
+            f"encoder {encoder!r} is no .safetensors file and no shipped model; "
+            f"give --encoder {_ENCODER}, a file, or {_NO_ENCODER}"
+        )
+        return 2
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    encoder = args.encoder
-    if encoder == _ENCODER and not _is_shipped(encoder):
-        print(f"no weights of the encoder {encoder!r} are installed: the report has no predictions")
-        encoder = "off"
     routes = args.workspace.config / (_QUICK_ROUTES if args.quick else _ROUTES)
     evaluation = importlib.import_module("flad_carla.evaluation.cli")  # only now is it installed
     status = int(
