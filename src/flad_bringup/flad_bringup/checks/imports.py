@@ -21,10 +21,19 @@ MAY_USE: Mapping[str, frozenset[str]] = {
     "flad_sim": frozenset(),
     "flad_planner": frozenset({"flad_common"}),
     "flad_perception": frozenset({"flad_common"}),
+    "flad_pipeline": frozenset({"flad_common"}),
     "flad_carla": frozenset({"flad_common", "flad_perception", "flad_planner"}),
-    "flad_edge": frozenset({"flad_common", "flad_perception", "flad_planner"}),
+    "flad_edge": frozenset({"flad_common", "flad_perception", "flad_planner", "flad_pipeline"}),
     "flad_bringup": frozenset(
-        {"flad_common", "flad_planner", "flad_perception", "flad_carla", "flad_sim", "flad_edge"}
+        {
+            "flad_common",
+            "flad_planner",
+            "flad_perception",
+            "flad_pipeline",
+            "flad_carla",
+            "flad_sim",
+            "flad_edge",
+        }
     ),
 }
 """Our packages, and which of our packages each may import. ``flad_msgs`` counts as ROS."""
@@ -34,6 +43,7 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "flad_sim": ("vehicle", "sim"),
     "flad_planner": ("vehicle",),
     "flad_perception": ("vehicle", "train"),
+    "flad_pipeline": ("vehicle",),
     "flad_carla": ("vehicle", "carla"),
     "flad_edge": ("vehicle", "edge"),
     "flad_bringup": ("vehicle",),
