@@ -49,7 +49,7 @@ class FeatureClip:
     tokens: NDArray[np.float16]
     """``[F, K, D]``, as the encoder gave them."""
     waypoints_m: NDArray[np.float32]
-    """``[F, P, 2]``: where to be 0.5, 1.0, ... s later, x forward, y left, in the vehicle's frame at
+    """``[F, P, 2]``: where to be 0.5, 1.0, ... s later; x forward, y left, in the vehicle frame at
     the time of the frame; NaN in all of a frame where it is not known."""
     completed: NDArray[np.int8]
     """``[F]``: whether the instruction is carried out: NO, YES, or UNKNOWN."""
@@ -76,8 +76,8 @@ class FeatureClip:
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """``[F]``: where the waypoints are known."""
-        known: NDArray[np.bool_] = np.isfinite(self.waypoints_m).all(axis=(1, 2))
-        return known
+        known = np.isfinite(self.waypoints_m).all(axis=(1, 2))
+        return np.asarray(known)
 
 
 def complaint(clip: FeatureClip) -> str | None:
