@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 import flad_perception.torchvision_ops  # noqa: F401  (before torchvision)
+from flad_common.profiling.check import Check
+from flad_common.profiling.child import measure_step
+from flad_common.profiling.profile import SCHEMA, SCHEMA_VERSION, Profile, profile_model
+from flad_common.profiling.table import table
 from flad_perception.config import EncoderConfig
-from flad_perception.profiling.check import Check
-from flad_perception.profiling.child import measure_step
 from flad_perception.profiling.encoder import profile_encoder
-from flad_perception.profiling.profile import SCHEMA, SCHEMA_VERSION, Profile, profile_model
-from flad_perception.profiling.table import table
 
 
 def build_vision(name: str, **kwargs: Any) -> tuple[nn.Module, Sequence[Any]]:

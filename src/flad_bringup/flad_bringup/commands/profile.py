@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     # Only now is it known that they are installed.
     torch = importlib.import_module("torch")
     encoder = importlib.import_module("flad_perception.profiling.encoder")
-    table = importlib.import_module("flad_perception.profiling.table")
+    table = importlib.import_module("flad_common.profiling.table")
     torch.set_num_threads(args.threads)
     try:
         profile = encoder.profile_encoder_named(

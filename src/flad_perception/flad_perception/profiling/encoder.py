@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from flad_common.config import to_mapping
+from flad_common.profiling.formulas import fused_attention, no_products
+from flad_common.profiling.profile import Profile, profile_model
 from flad_perception.config import EncoderConfig, load_encoder_config
 from flad_perception.model.encoder import build_encoder, normalise
 from flad_perception.model.pillars import decorate, scatter_max
 from flad_perception.model.transformer import attend
-from flad_perception.profiling.formulas import fused_attention, no_products
-from flad_perception.profiling.profile import Profile, profile_model
 
 
 def profile_encoder_named(name: str, **options: Any) -> Profile:

@@ -2,7 +2,7 @@
 """Measures training steps of a model in a process of its own.
 
 Only a fresh process tells what a step adds to the memory of a process, and only an undisturbed one
-how long a step takes: the recorder of :mod:`flad_perception.profiling.record` keeps everything.
+how long a step takes: the recorder of :mod:`flad_common.profiling.record` keeps everything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flad_perception.profiling.trace import scalar_loss, storage_bytes, storage_key, tensors_in
+from flad_common.profiling.trace import scalar_loss, storage_bytes, storage_key, tensors_in
 
 Build = Callable[[], tuple[nn.Module, Sequence[Any]]]
 """Makes a model in training mode and its inputs; it must be picklable."""

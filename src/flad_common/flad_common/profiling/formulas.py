@@ -3,14 +3,14 @@ r"""FLOPs of one operation from its shapes, forward and backward.
 
 A multiplication with its addition is two FLOPs. Only matrix products and convolutions count, as in
 every published figure: the rest is bound by memory, and its bytes are given beside
-(:mod:`flad_perception.profiling.record`). For a product ``Y = X W``::
+(:mod:`flad_common.profiling.record`). For a product ``Y = X W``::
 
     forward   2 * |Y| * K            K = length of the sums
     backward  the same for dX = dY W^T where X needs a gradient, and again for dW = X^T dY
 
 Attention on q [B, S, E] against k [B, T, E]: forward ``4 B S T E`` (scores, then values), backward
 twice that; a fused kernel computes the scores once more, 2.5 times. The check against PyTorch's
-own counter stands in :mod:`flad_perception.profiling.check`.
+own counter stands in :mod:`flad_common.profiling.check`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """A model as the list of operations that a pipeline planner may cut between.
 
 Tracing is ``torch.fx``'s: modules of ``torch.nn`` and functions marked with ``torch.fx.wrap`` are
-one operation each, everything else is looked into. :mod:`flad_perception.profiling.record` runs
+one operation each, everything else is looked into. :mod:`flad_common.profiling.record` runs
 the list.
 """
 

@@ -2,7 +2,7 @@
 """PyTorch's own FLOP counter, with the kernels that it forgets on a CPU.
 
 It sees the kernels that run, and knows nothing of modules: the independent judge of
-:mod:`flad_perception.profiling.formulas`.
+:mod:`flad_common.profiling.formulas`.
 """
 
 from __future__ import annotations

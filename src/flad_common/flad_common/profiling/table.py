@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from flad_perception.profiling.check import Check
-from flad_perception.profiling.profile import Cost, Profile
+from flad_common.profiling.check import Check
+from flad_common.profiling.profile import Cost, Profile
 
 _COLUMNS = ("GFLOP fwd", "bwd", "ms fwd", "bwd", "GFLOP/s", "params", "opt", "out", "saved", "peak")
 _WIDTHS = (9, 8, 8, 8, 8, 9, 9, 9, 9, 9)

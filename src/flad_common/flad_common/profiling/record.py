@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from flad_perception.profiling.counter import counted
-from flad_perception.profiling.formulas import Call, Flops, Formula, describe, flops_of
-from flad_perception.profiling.trace import (
+from flad_common.profiling.counter import counted
+from flad_common.profiling.formulas import Call, Flops, Formula, describe, flops_of
+from flad_common.profiling.trace import (
     module_path,
     storage_bytes,
     storage_key,
@@ -99,12 +99,12 @@ def record(
     """Run ``graph`` on ``inputs``; buffers and the random state are as before afterwards.
 
     Args:
-        graph: of :func:`flad_perception.profiling.trace.trace`.
+        graph: of :func:`flad_common.profiling.trace.trace`.
         inputs: positional arguments of the model's ``forward``.
         repeats: timed runs of each operation, after one that is not timed; the fastest counts.
         clock: gives seconds.
         progress: is told after each operation.
-        formulas: of functions that :mod:`flad_perception.profiling.formulas` does not know.
+        formulas: of functions that :mod:`flad_common.profiling.formulas` does not know.
 
     Raises:
         ValueError: if an input is missing.

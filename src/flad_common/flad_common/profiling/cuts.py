@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from flad_perception.profiling.record import Recording
-from flad_perception.profiling.trace import tensor_bytes
+from flad_common.profiling.record import Recording
+from flad_common.profiling.trace import tensor_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

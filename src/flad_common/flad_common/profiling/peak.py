@@ -4,7 +4,7 @@
 A walk through one training step on one micro-batch: forward, backward, AdamW's step. Weights and
 AdamW's moments are always there; gradients appear as the backward pass reaches them; what an
 operation saved is freed when its backward pass is done. Scratch memory inside a kernel is not
-counted: :mod:`flad_perception.profiling.child` measures how much that leaves out.
+counted: :mod:`flad_common.profiling.child` measures how much that leaves out.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from flad_perception.profiling.cuts import Life, lives
-from flad_perception.profiling.record import Recording
+from flad_common.profiling.cuts import Life, lives
+from flad_common.profiling.record import Recording
 
 _STEP_BYTES = 4
 """AdamW counts its steps in one float32 per parameter tensor."""

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flad_perception.profiling.cuts import cuts
-from flad_perception.profiling.peak import ParameterBytes, peak_bytes
-from flad_perception.profiling.record import Recording, record
-from flad_perception.profiling.trace import trace
+from flad_common.profiling.cuts import cuts
+from flad_common.profiling.peak import ParameterBytes, peak_bytes
+from flad_common.profiling.record import Recording, record
+from flad_common.profiling.trace import trace
 
 
 def recorded(model: nn.Module, *inputs: object) -> Recording:

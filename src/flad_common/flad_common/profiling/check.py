@@ -15,10 +15,10 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from flad_perception.profiling.child import StepMeasured
-from flad_perception.profiling.counter import counted
-from flad_perception.profiling.record import unchanged
-from flad_perception.profiling.trace import scalar_loss, storage_bytes, storage_key
+from flad_common.profiling.child import StepMeasured
+from flad_common.profiling.counter import counted
+from flad_common.profiling.record import unchanged
+from flad_common.profiling.trace import scalar_loss, storage_bytes, storage_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Check:
 
 
 class Counts(Protocol):
-    """The totals that are checked: :class:`flad_perception.profiling.profile.Cost`."""
+    """The totals that are checked: :class:`flad_common.profiling.profile.Cost`."""
 
     @property
     def flops_forward(self) -> int: ...  # noqa: D102

@@ -2,8 +2,8 @@
 """The profile of a model: what is written to JSON for the planner of pipelines.
 
 ``docs/profile.md`` explains every field; :data:`SCHEMA_VERSION` changes when one changes its
-meaning. The costs come from :mod:`flad_perception.profiling.record`, the table for people is in
-:mod:`flad_perception.profiling.table`.
+meaning. The costs come from :mod:`flad_common.profiling.record`, the table for people is in
+:mod:`flad_common.profiling.table`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flad_perception.profiling.check import Check, checks
-from flad_perception.profiling.child import Build, measure_step
-from flad_perception.profiling.cuts import Life, cuts
-from flad_perception.profiling.formulas import Formula
-from flad_perception.profiling.peak import ParameterBytes, peak_bytes
-from flad_perception.profiling.record import Operation, Progress, Recording, record
-from flad_perception.profiling.trace import prefixes, tensor_bytes, trace
+from flad_common.profiling.check import Check, checks
+from flad_common.profiling.child import Build, measure_step
+from flad_common.profiling.cuts import Life, cuts
+from flad_common.profiling.formulas import Formula
+from flad_common.profiling.peak import ParameterBytes, peak_bytes
+from flad_common.profiling.record import Operation, Progress, Recording, record
+from flad_common.profiling.trace import prefixes, tensor_bytes, trace
 
 SCHEMA = "flad.profile"
 SCHEMA_VERSION = 1

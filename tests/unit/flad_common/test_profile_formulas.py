@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from flad_perception.profiling.formulas import Flops
-from flad_perception.profiling.record import Operation, record
-from flad_perception.profiling.trace import trace
+from flad_common.profiling.formulas import Flops
+from flad_common.profiling.record import Operation, record
+from flad_common.profiling.trace import trace
 
 
 class One(nn.Module):
