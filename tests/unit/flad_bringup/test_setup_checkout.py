@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flad_bringup.setup import actions, checkout, wheels
+from flad_bringup.setup import actions, checkout, cloud, wheels
 from flad_bringup.setup.checkout import (
     REQUIREMENT_SETS,
     SetupConfig,
@@ -182,3 +182,27 @@ def test_commands_that_need_different_sets_do_not_undo_each_other(tmp_path: Path
 
     set_up(here, SetupConfig(sets=("vehicle",)))
     assert installed[-1] == {"vehicle"}
+
+
+def test_the_clouds_environment_is_its_own_and_is_made_once(tmp_path: Path, monkeypatch):
+    calls = []
+
+    def pretended(command, **_):
+        calls.append(list(command))
+        if "venv" in command:
+            python = Path(command[-1]) / "bin/python"
+            python.parent.mkdir(parents=True)
+            python.touch()
+
+    monkeypatch.setattr(cloud, "run_tool", pretended)
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/cloud.txt").write_text("flwr\n")
+    there = Workspace(root=tmp_path)
+
+    first = cloud.set_up_cloud(there, environment={"PYTHONPATH": "ours"}, tell=calls.append)
+    again = cloud.set_up_cloud(there, environment={}, tell=calls.append)
+
+    assert [step.skipped for step in first + again] == [False, True]
+    pip = next(call for call in calls if "pip" in call)
+    assert pip[0] == str(cloud.cloud_python(there))
+    assert not cloud.cloud_python(there).is_relative_to(there.venv)

@@ -38,6 +38,7 @@ TARGETS = (
     Target(names=_EVERYTHING, python="3.10", platform=_PC, installed_ros=True),
     Target(names=(*_EVERYTHING, "ros"), python="3.10", platform=_PC),
     Target(names=(*_EVERYTHING, "ros"), python="3.11", platform=_PC),
+    Target(names=("cloud",), python="3.11", platform=_PC),
 )
 
 
