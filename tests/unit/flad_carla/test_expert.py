@@ -156,7 +156,9 @@ def test_slow_before_a_yellow_that_cannot_be_cleared_stops():
 
 def test_a_full_junction_is_not_entered():
     rules = _rules()
-    assert _look(rules, 90.0, 5.0, Light.GREEN, room_m=14.0).leads != ()
+    held = _look(rules, 90.0, 5.0, Light.GREEN, room_m=14.0)
+    assert held.leads != ()
+    assert held.red_lights == ()  # it is green
     assert _look(rules, 90.0, 5.0, Light.GREEN, room_m=25.0).leads == ()
 
 

@@ -63,6 +63,16 @@ def test_distance_to_a_light_ends_at_its_area():
     assert scene(frame=0).light_state == "red"
 
 
+def test_a_green_light_is_not_red_whatever_held_the_car():
+    """Recordings have named the light when there was no room behind it."""
+    actors = lmdrive_files.measurement(12)["actors_data"]
+    green = {**actors, "42": {**actors["42"], "sta": 2}}
+
+    assert scene(frame=12).red_light_stops
+    assert not scene(frame=12, actors_data=green).red_light_stops
+    assert scene(frame=12, actors_data=green, is_red_light_present=[42, 43]).red_light_stops
+
+
 @pytest.mark.parametrize("light_id", [-1, 7, 99])
 def test_no_light_ahead_has_no_distance(light_id):
     without = scene(affected_light_id=light_id)

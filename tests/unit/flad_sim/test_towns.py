@@ -41,7 +41,7 @@ def test_a_town_offers_routes_pavements_and_signs(name):
     town = load_town(name)
     kinds = Counter(s.kind for s in town.network.signals)
     assert kinds["1000001"] >= 14 and kinds["274"] >= 10
-    assert (kinds["206"] >= 2) == (name != "Grid")
+    assert (kinds["206"] >= 2) == (name not in ("Grid", "Quarter"))
     assert any(lane.lane_type == "sidewalk" for lane in town.network.lanes)
     net = read_sumo_net(town.net_file)
     total = sum(net.lanes[net.edges[e][0]].length for e in net.car_edges())
@@ -88,6 +88,21 @@ def test_poles_stand_off_the_road(name):
         assert network.under([[t.x, t.y]], [t.z]).strip[0] < 0 or not is_driving(
             network.lanes[network.under([[t.x, t.y]], [t.z]).strip[0]].lane_type
         ), signal.signal_id
+
+
+@pytest.mark.parametrize("name", OWN_TOWNS)
+def test_who_waits_at_a_light_faces_it(name):
+    """Also at bent streets and T-junctions: else nobody could tell by its cameras when to go."""
+    lights = [s for s in load_town(name).network.signals if s.kind == "1000001"]
+    assert len(lights) >= 14
+    for light in lights:
+        places = [
+            p.to_local([[light.transform.x, light.transform.y, p.z]])[0] for p in light.stop_points
+        ]
+        # The outermost lane's; the others' see it a little more from aside.
+        ahead, right, _ = min(places, key=lambda place: abs(place[1]))
+        assert ahead > 8.0, light.signal_id
+        assert abs(right) < 0.17 * ahead, light.signal_id
 
 
 def test_stop_signs_stand_where_sumo_makes_vehicles_stop():
@@ -142,7 +157,7 @@ def test_a_broken_map_is_named_with_its_path(tmp_path, content, complaint):
 
 
 def test_missing_things_are_named(tmp_path):
-    with pytest.raises(TownError, match=r"Atlantis.*neither.*Grid, OldTown, Ring"):
+    with pytest.raises(TownError, match=r"Atlantis.*neither.*Grid, OldTown, Quarter, Ring"):
         load_town("Atlantis")
     with pytest.raises(TownError, match="is not a file"):
         load_town(tmp_path)

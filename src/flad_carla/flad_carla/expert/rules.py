@@ -72,7 +72,8 @@ class Rules:
             gap = s - front_s
             reason = self._reason(light_id, state, gap, speed, room_m, length)
             if reason:
-                red.append(light_id)
+                if state in (Light.RED, Light.YELLOW):
+                    red.append(light_id)
                 leads.append(self._line_lead(gap, reason, light_id))
         signs = self._signs(front_s, speed)
         leads += signs

@@ -40,7 +40,7 @@ NEEDED = (
 _NUMBERS = ("x", "y", "speed", "far_node_x", "far_node_y")
 
 # The towns of LMDrive's folder names that are not TownNN.
-_TOWNS = {"10": "Town10HD", "91": "Grid", "92": "OldTown", "93": "Ring"}
+_TOWNS = {"10": "Town10HD", "91": "Grid", "92": "OldTown", "93": "Ring", "94": "Quarter"}
 _NAME = re.compile(r"routes_town(?P<town>\d\d)_\w+?_w(?P<weather>\d+)_")
 
 Rgb = NDArray[np.uint8]

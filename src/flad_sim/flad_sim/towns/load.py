@@ -22,15 +22,17 @@ from flad_sim.towns.errors import TownError
 from flad_sim.towns.grid import grid_plan
 from flad_sim.towns.old_town import old_town_plan
 from flad_sim.towns.plan import TownPlan
+from flad_sim.towns.quarter import quarter_plan
 from flad_sim.towns.ring import ring_plan
 from flad_sim.towns.sumo_tools import netconvert, sumo_version
 
 _PLANS: dict[str, Callable[[], TownPlan]] = {
     "Grid": grid_plan,
     "OldTown": old_town_plan,
+    "Quarter": quarter_plan,
     "Ring": ring_plan,
 }
-_FORMAT = 4  # raise it when the same plan has to give other files
+_FORMAT = 5  # raise it when the same plan has to give other files
 _MAX_MAP_BYTES = 256 * 1024 * 1024
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a town of our own is made from: junctions and streets, in OpenDRIVE's frame (y north).
 
-`grid`, `old_town` and `ring` hold the three plans; `build` turns a plan into files.
+`grid`, `old_town`, `quarter` and `ring` hold the four plans; `build` turns a plan into files.
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@ from flad_sim.types import FloatArray, Transform
 _BESIDE_KERB_M = 0.7
 _CLEARANCE_M = 0.45  # from every driving lane, also in the client's eyes
 _LOOK_M = 45.0  # no junction is wider
+_ASIDE_M = 9.0  # a far pole stands at most so much further aside than usual,
+_BACK_M = 9.0  # and so far behind the junction's asphalt
+_FACED = 0.16  # of its distance, aside: within the field of a zoom camera (21.6 degrees)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +40,31 @@ def near_pole(network: RoadNetwork, road_id: int, s: float, lanes: tuple[int, in
 
 
 def far_pole(network: RoadNetwork, road_id: int, lanes: tuple[int, int], junction_id: int) -> Foot:
-    """Beyond the junction, right of the line of the outermost lane; else at the near side."""
+    """Beyond the junction, right of the line of the outermost lane.
+
+    Where a bent street or a side street lies there, the nearest place to it from which a car at
+    the stop line is still faced: further right or back, then left. Without any, the near side.
+    """
     road = network.roads[road_id].record
     stop = network.lane_center(road_id, lanes[0], road.length)
     half = network.roads[road_id].lane_width(len(road.sections) - 1, lanes[0], road.length) / 2.0
     end = _far_end(network, stop, junction_id)
-    for lateral in np.arange(half + _BESIDE_KERB_M, half + 4.0, 0.25):
-        for ahead in np.arange(end + 0.75, end + 4.0, 0.5):
-            point = stop.to_world(np.array([[ahead, lateral, 0.0]]))[0, :2]
-            if _near_lane(network, point):
-                continue
-            foot = _foot_at(network, point, junction_id, stop.yaw)
-            if foot is not None:
-                return foot
+    right = half + _BESIDE_KERB_M
+    for laterals, beyond_m in (
+        (np.arange(right, half + 4.0, 0.25), 4.0),
+        (np.arange(right, right - _ASIDE_M, -0.5), _BACK_M),
+        (np.arange(right, right + _ASIDE_M, 0.5), _BACK_M),
+    ):
+        for lateral in laterals:
+            for ahead in np.arange(end + 0.75, end + beyond_m, 0.5):
+                if abs(lateral) > _FACED * ahead:
+                    continue
+                point = stop.to_world(np.array([[ahead, lateral, 0.0]]))[0, :2]
+                if _near_lane(network, point):
+                    continue
+                foot = _foot_at(network, point, junction_id, stop.yaw)
+                if foot is not None:
+                    return foot
     near = near_pole(network, road_id, road.length - 0.5, lanes)
     return Foot(near.road_id, near.s, near.t, 0.0, (0, 0))
 
