@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_adllm import CONFIG, SHORT, TEXTS, tiny_model, tiny_tokens
 
+from flad_edge.adllm import driving
 from flad_edge.adllm.clip import ClipBatch
 from flad_edge.adllm.model import AdLlm
 
@@ -158,3 +159,53 @@ def test_a_model_in_training_mode_does_not_drive():
 
     with pytest.raises(ValueError, match="training mode"):
         model.step(model.start([TEXTS[0]]), tiny_tokens(1), [None])
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_reading_ahead_at_any_time_changes_no_answer(short, every):
+    """Vehicles of different ages; whatever was read ahead, and whenever, each says the same."""
+    texts = [TEXTS[0], TEXTS[1], TEXTS[0]]
+    streams = [tiny_tokens(24, seed=i) for i in range(3)]
+    notices = [{2: TEXTS[5], 9: TEXTS[6]}, {5: TEXTS[6], 6: TEXTS[5]}, {}]
+    alone = [drive(short, *each)[0] for each in zip(texts, streams, notices, strict=True)]
+    histories = short.start(texts)
+    ages, num_read = [0, 2, 5], 0
+    for history, stream, age, notice in zip(histories, streams, ages, notices, strict=True):
+        for frame in range(age):
+            short.step([history], stream[frame][None], [notice.get(frame)])
+    for turn in range(18):
+        now = [age + turn for age in ages]
+        out = short.step(
+            histories,
+            torch.stack([s[f] for s, f in zip(streams, now, strict=True)]),
+            [n.get(f) for n, f in zip(notices, now, strict=True)],
+        )
+        want = torch.stack([a[f] for a, f in zip(alone, now, strict=True)])
+        torch.testing.assert_close(out.waypoints_m, want, **TOLERANCE)
+        if turn % every == 0:
+            num_read += short.read_ahead(histories, max_frames=1 + turn % 3)
+    assert num_read > 3, "nothing was read ahead: this test compared nothing"
+
+
+def test_what_was_read_ahead_is_not_read_again_when_frames_drop(model, monkeypatch):
+    rule = CONFIG.history
+    lengths = []
+    inner = driving.read
+
+    def counted(llm, embeddings, positions, kv=None):
+        lengths.append(embeddings.shape[1])
+        return inner(llm, embeddings, positions, kv)
+
+    monkeypatch.setattr(driving, "read", counted)
+    queries = CONFIG.qformer.num_queries
+    for ahead in (False, True):
+        (history,) = model.start([TEXTS[0]])
+        for frame in tiny_tokens(rule.max_frames):
+            model.step([history], frame[None], [None])
+            while ahead and model.read_ahead([history], max_frames=8):
+                pass
+        assert model.read_ahead([history], max_frames=0) == 0
+        lengths.clear()
+        model.step([history], tiny_tokens(1), [None])
+        kept = 0 if ahead else rule.max_frames - rule.dropped_frames
+        assert lengths == [(kept + 1) * queries]

@@ -196,6 +196,33 @@ def test_tokens_of_the_old_encoder_that_wait_are_refused_at_a_swap():
     assert bench.ask_and_run("a", 1.2, encoder_hash=encoder).release == "second"
 
 
+def test_an_idle_moment_is_used_only_while_nobody_waits_and_no_swap_is_due():
+    bench = Bench(EdgeServiceConfig(ahead_frames=7))
+    bench.ask_and_run("a", 1.0), bench.ask_and_run("b", 1.0)
+    bench.ask("a", 1.2)
+    assert not bench.service.read_ahead() and bench.model.ahead == []
+    bench.run()
+    assert bench.service.read_ahead() and bench.service.read_ahead()
+    assert not bench.service.read_ahead(), "there is nothing left to do"
+    assert bench.model.ahead == [(2, 7)] * 3
+    assert bench.service.figures()["frames_ahead"] == 2
+    bench.service.swap(ServedModel(release=release("second"), model=bench.model))
+    assert not bench.service.read_ahead() and len(bench.model.ahead) == 3
+    never = Bench(EdgeServiceConfig(ahead_frames=0))
+    never.ask_and_run()
+    assert not never.service.read_ahead() and never.model.ahead == []
+
+
+def test_a_model_that_fails_while_nobody_waits_is_reported_and_nobody_is_harmed():
+    bench = Bench()
+    bench.ask_and_run("a", 1.0)
+    bench.model.fail = RuntimeError("out of memory")
+    assert not bench.service.read_ahead()
+    assert bench.failures == [bench.model.fail]
+    bench.model.fail = None
+    assert bench.ask_and_run("a", 1.2).waypoints_m[0][0] == 2.0
+
+
 def test_diagnostics_say_rate_and_what_went_wrong():
     bench = Bench()
     for k in range(10):
@@ -210,7 +237,9 @@ def test_diagnostics_say_rate_and_what_went_wrong():
     assert (figures["answered"], figures["batch_mean"]) == (10, 1.0)
 
 
-@pytest.mark.parametrize("bad", [{"max_batch": 0}, {"max_waiting": 0}, {"max_gap_s": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"max_batch": 0}, {"max_waiting": 0}, {"max_gap_s": 0.0}, {"ahead_frames": -1}]
+)
 def test_impossible_settings_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         EdgeServiceConfig(**bad)

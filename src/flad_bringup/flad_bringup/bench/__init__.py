@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-NAMES: tuple[str, ...] = ("setup", "sim", "expert", "soak", "loader", "encoder", "node")
+NAMES: tuple[str, ...] = ("setup", "sim", "expert", "soak", "loader", "encoder", "node", "edge")
 """Every benchmark, in the order of ``docs/benchmarks.md``."""
 
 

@@ -15,7 +15,7 @@ from flad_bringup.bench.rows import Row, as_json, now
 from flad_bringup.commands.figures import add_json_argument, write_json
 
 SUMMARY = "measure the project's figures; --list names them"
-NEEDS = ("vehicle", "sim", "carla")
+NEEDS = ("vehicle", "sim", "carla", "train", "edge")
 HANDS_OVER = True
 """Its parser asks the benchmarks, which import what set-up installs."""
 

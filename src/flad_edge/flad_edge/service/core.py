@@ -54,12 +54,19 @@ class EdgeServiceConfig:
     max_gap_s: float = knob(
         1.0, unit="s", doc="Time between two frames after which a history begins anew."
     )
+    ahead_frames: int = knob(
+        16,
+        unit="1",
+        doc="Read ahead at once, when nobody waits, of histories that will drop frames; 0: never.",
+    )
     admission: AdmissionConfig = section(AdmissionConfig, doc="What may be asked, and by whom.")
 
     def __post_init__(self) -> None:
         for name in ("max_batch", "max_waiting"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.ahead_frames < 0:
+            raise ValueError(f"ahead_frames must not be negative, got {self.ahead_frames}")
         if not 0.0 < self.completed_threshold < 1.0:
             raise ValueError(
                 f"completed_threshold must be between 0 and 1, got {self.completed_threshold}"
@@ -71,8 +78,8 @@ class EdgeServiceConfig:
 class EdgeService:
     """Every request ends in exactly one answer: from :meth:`submit` or from :meth:`run_batch`.
 
-    One thread calls :meth:`run_batch`; any thread may call the others meanwhile. No lock is held
-    while the model works.
+    One thread calls :meth:`run_batch` and :meth:`read_ahead`; any may call the others meanwhile. No
+    lock is held while the model works.
 
     Args:
         served: the model that drives first.
@@ -164,6 +171,24 @@ class EdgeService:
                 **{f"dropped_{w.value}": self._histories.dropped[w] for w in Dropped},
             }
         return answers
+
+    def read_ahead(self) -> bool:
+        """Use a moment in which nobody waits; whether there may be more to do.
+
+        It spreads out what a history that drops its oldest frames would make its vehicle wait for.
+        """
+        with self._lock:
+            if self._next is not None or len(self._queue) or not self._config.ahead_frames:
+                return False
+            model = self._served.model
+        try:
+            num_frames = model.read_ahead(self._histories.all(), self._config.ahead_frames)
+        except Exception as error:  # the model's boundary; no history has changed
+            self._on_failure(error)
+            return False
+        with self._lock:
+            self._counters.read_ahead(num_frames)
+        return num_frames > 0
 
     def close_period(self, now_s: float) -> Verdict:
         """End a period of diagnostics and judge it."""

@@ -24,6 +24,7 @@ class ServiceCounters:
         self._latency = LatencyWindow()
         self._model = LatencyWindow()
         self._batches: deque[int] = deque(maxlen=100)
+        self._frames_ahead = 0
         self._period_s, self._period_outcomes = now_s, Counter[Outcome]()
         self._rate_hz = 0.0
         self._verdict = Verdict(WARN, "no request yet")
@@ -45,6 +46,10 @@ class ServiceCounters:
         """The model worked on one batch."""
         self._batches.append(size)
         self._model.add(duration_s)
+
+    def read_ahead(self, num_frames: int) -> None:
+        """The model read so many frames while nobody waited."""
+        self._frames_ahead += num_frames
 
     def close_period(self, now_s: float) -> Verdict:
         """End a period of diagnostics and judge it."""
@@ -84,4 +89,5 @@ class ServiceCounters:
             "latency_p99_s": whole.p99_s,
             "model_p95_s": model.p95_s,
             "batch_mean": sum(self._batches) / max(1, len(self._batches)),
+            "frames_ahead": self._frames_ahead,
         }

@@ -36,6 +36,13 @@ class DrivingModel(Protocol):
     def step(self, histories: list[Any], tokens: Tensor, notices: list[str | None]) -> StepResult:
         """Append one frame ``[B, K, D]`` to each of ``B`` histories, and say where to drive."""
 
+    def read_ahead(self, histories: list[Any], max_frames: int) -> int:
+        """Use an idle moment so that later steps are shorter; what they say stays the same.
+
+        Returns:
+            Frames that were read, at most ``max_frames``; 0 if there is nothing to do.
+        """
+
 
 def _reads_all(instruction: str, notice: str | None) -> str | None:
     return None

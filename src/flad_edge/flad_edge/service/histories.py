@@ -66,6 +66,10 @@ class Histories:
             self._kept[request.head.vehicle].stamp_ns = request.head.stamp_ns
         return [self._kept[r.head.vehicle].history for r in requests]
 
+    def all(self) -> list[Any]:
+        """Every vehicle's."""
+        return [kept.history for kept in self._kept.values()]
+
     def drop(self, vehicle: str, why: Dropped) -> None:
         """End one history, where there is one."""
         if self._kept.pop(vehicle, None) is not None:
