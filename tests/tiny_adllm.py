@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,8 @@ from flad_edge.adllm.config import AdLlmConfig, LlmConfig, QFormerConfig, TextCo
 from flad_edge.adllm.history import HistoryConfig
 from flad_edge.adllm.model import AdLlm, build_adllm
 from flad_edge.adllm.tokenizer import TextTokenizer, train_tokenizer
+from flad_edge.adllm.weights import save_adllm
+from flad_planner.language.bank import load_bank
 
 TEXTS = (
     "Turn left at the next crossing.",
@@ -54,3 +58,15 @@ def tiny_tokens(*shape: int, seed: int = 0) -> Tensor:
     """``[*shape, K, D]``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, CONFIG.num_tokens, CONFIG.token_dim, generator=generator)
+
+
+def straight_adllm(path: Path, speed_mps: float = 5.0, seed: int = 1) -> None:
+    """Write an untrained model for the small encoder's tokens that drives about straight ahead."""
+    said = list(load_bank().corpus(random.Random(0)))
+    config = replace(CONFIG, num_tokens=42, token_dim=64, text=TextConfig(vocab_size=512))
+    model = build_adllm(config, train_tokenizer(said, config.text), seed=seed).eval()
+    bias = model.waypoint_head[-1].bias
+    with torch.no_grad():
+        bias.view(-1, 2)[:, 0] = speed_mps * 0.5 * torch.arange(1.0, 6.0)
+        model.completed_head[-1].bias[1] = -4.0
+    save_adllm(path, model)

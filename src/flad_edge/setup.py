@@ -15,7 +15,12 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/config/adllm", glob("../../config/adllm/*.yaml")),
     ],
-    entry_points={"console_scripts": ["edge = flad_edge.edge_node:main"]},
+    entry_points={
+        "console_scripts": [
+            "edge = flad_edge.edge_node:main",
+            "driver = flad_edge.driver_node:main",
+        ]
+    },
     install_requires=["setuptools"],
     zip_safe=False,
     license="Apache-2.0",

@@ -233,6 +233,22 @@ class PredictionView:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DriverView:
+    """Who drove a frame by words: the fields of ``flad_msgs/DriverStatus``."""
+
+    stamp_s: float  # simulated time of the frame, as SensorTick.sim_time_s
+    who: str  # adllm, adm, nobody
+    why: str = ""  # why not the edge, or why nobody
+    instruction: str = ""
+    notice: str = ""
+    edge_alive: bool = False
+    completed: float = math.nan  # probability that the instruction has been carried out, 0..1
+    latency_s: float = math.nan  # from the frame's tokens to its plan, wall clock
+    edge_latency_s: float = math.nan  # of that at the edge
+    release: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TickEntry:
     """Everything that is written down of one tick, after its control was chosen."""
 
@@ -256,6 +272,8 @@ class TickEntry:
     perturbation: float = 0.0  # steering added on purpose by a ControlFilter; 0 none
     # The encoder's newest, the same object until another one has come; None where none runs.
     prediction: PredictionView | None = None
+    # Of the newest frame, the same object until another one is decided; None without words.
+    driver: DriverView | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,6 +308,7 @@ class RunInfo:
     driver: str
     protocol: str  # lb1.0, lb2.0, lb2.1
     seed: int
+    driver_model: str = ""  # of a language driver: names of its files; "" for any other
     encoder: str = ""  # the vision encoder beside the driver, as it was asked for; "" none ran
     index: int = 0  # position of the route in the file
     repetition: int = 0

@@ -178,6 +178,12 @@ class Supervisor:
         self._stop_one(child)
         self._children.remove(child)
 
+    def kill_child(self, child: Child) -> None:
+        """End one child and its group at once, as a crash would: it gets no chance to say so."""
+        _signal_group(child, signal.SIGKILL)
+        child.process.wait(timeout=self._config.terminate_grace_s + 5.0)
+        self._children.remove(child)
+
     def _stop_one(self, child: Child) -> None:
         patience = (
             (signal.SIGINT, self._config.interrupt_grace_s),

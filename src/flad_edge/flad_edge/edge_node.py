@@ -27,7 +27,7 @@ from flad_common.config import knob, section
 from flad_common.error_codes import MODEL_REFUSED, FladError
 from flad_common.ros.lifecycle import bring_to_active, reports_errors
 from flad_common.ros.parameters import from_node
-from flad_common.ros.qos import DIAGNOSTICS, MANY
+from flad_common.ros.qos import ANSWERS, DIAGNOSTICS, MANY
 from flad_edge.ros import messages as convert
 from flad_edge.ros.health import health_msg
 from flad_edge.service.core import EdgeService, EdgeServiceConfig
@@ -86,7 +86,7 @@ class EdgeNode(LifecycleNode):
             )
         except (OSError, ValueError) as error:
             raise FladError(MODEL_REFUSED, str(error)) from error
-        self._answer_pub = self.create_lifecycle_publisher(DriveAnswer, "edge/answers", MANY)
+        self._answer_pub = self.create_lifecycle_publisher(DriveAnswer, "edge/answers", ANSWERS)
         self._diagnostics_pub = self.create_lifecycle_publisher(
             DiagnosticArray, "diagnostics", DIAGNOSTICS
         )
@@ -172,6 +172,8 @@ class EdgeNode(LifecycleNode):
         self._publish(self._service.run_batch(time.monotonic()))
         while self._active and self._service.num_waiting:
             self._publish(self._service.run_batch(time.monotonic()))
+        while self._active and self._service.read_ahead():
+            pass  # until somebody asks, or nothing is left to do
 
     def _on_failure(self, _: None, error: Exception) -> None:
         self._log_traceback("a batch could not be run", error)

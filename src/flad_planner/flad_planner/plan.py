@@ -35,6 +35,11 @@ class RawPlan:
     step_s: float
     source: str = ""
 
+    @property
+    def is_none(self) -> bool:
+        """Whether it only says that the driver has no plan for its stamp."""
+        return not self.xs and not self.ys
+
     def checked(self) -> Plan:
         """The same as a plan; only after :func:`complaint` had none."""
         points = tuple((float(x), float(y)) for x, y in zip(self.xs, self.ys, strict=True))

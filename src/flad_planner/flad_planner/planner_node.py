@@ -142,7 +142,8 @@ class PlannerNode(LifecycleNode):
             return
         plan = convert.raw_plan(msg)
         if not self._lockstep:
-            self._hand_over(plan)
+            if not plan.is_none:
+                self._hand_over(plan)
         elif is_due(plan.stamp_ns, self._config.plan_period_s):
             self._plans[plan.stamp_ns] = plan
             self._answer()
@@ -184,7 +185,7 @@ class PlannerNode(LifecycleNode):
                 return  # an answer now would be lost; the timer tries again
         self._waiting.clear()
         self._planner.observe(convert.ego_from_odometry(msg))
-        if stamp_ns in self._plans:
+        if stamp_ns in self._plans and not self._plans[stamp_ns].is_none:
             self._hand_over(self._plans[stamp_ns])
         self._plans.clear()
         decision = self._planner.decide(self._clock_s())

@@ -11,8 +11,13 @@ from pathlib import Path
 
 from flad_carla.bag.recorder import BagConfig, BagRecorder
 from flad_carla.evaluation.checkpoint import CheckpointError
+from flad_carla.evaluation.driver_options import (
+    add_encoder_arguments,
+    add_language_arguments,
+    encoder_option,
+    language_option,
+)
 from flad_carla.evaluation.harness import DRIVERS, Evaluation, EvaluationConfig
-from flad_carla.evaluation.processes import EncoderOption
 from flad_carla.evaluation.progress_bar import ProgressBar
 from flad_carla.evaluation.protocol import PROTOCOLS
 from flad_carla.evaluation.routes import RouteFileError
@@ -22,7 +27,6 @@ from flad_carla.report.collect import RunCollector
 from flad_carla.report.page import write_report
 from flad_carla.run_log import Observer
 from flad_common.error_codes import FladError
-from flad_perception.weights_header import model_config
 
 OK = 0
 SOME_NOT_RUN = 1  # a route could not be run: a missing town, a route without a way, a crash
@@ -30,7 +34,6 @@ BAD_INPUT = 2
 NO_SIMULATOR = 3
 INTERRUPTED = 130
 
-NO_ENCODER = "off"
 _ENCODER_RIG = "encoder"  # what an encoder sees by, where no rig is given
 
 
@@ -50,8 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=list(DRIVERS),
         default="expert",
         help="who publishes /vehicle_0/plan: the expert here, a constant speed straight ahead (a "
-        "floor for scores), or another process (default: %(default)s)",
+        "floor for scores), another process, or a language model: the AD-LLM on an edge that is "
+        "started here, the same shown nothing but words, or the small ADM on the vehicle "
+        "(default: %(default)s)",
     )
+    add_language_arguments(parser)
     add(
         "--protocol",
         choices=list(PROTOCOLS),
@@ -67,26 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--walkers", type=int, default=20, metavar="N", help="pedestrians (default: %(default)s)")
     add("--rig", metavar="NAME", help="sensors: a file, or a name in config/rigs (default: none)")
     add("--scenarios", choices=["on", "off"], default="on", help="those of the route file")
-    add(
-        "--encoder",
-        default=NO_ENCODER,
-        metavar="NAME",
-        help="run a vision encoder beside the planner: off, a shipped model such as small, or a "
-        ".safetensors file; without --rig it gets its cameras (default: %(default)s)",
-    )
-    add(
-        "--encoder-period",
-        type=float,
-        default=0.1,
-        metavar="S",
-        help="simulated time between two ticks that are encoded (default: %(default)s)",
-    )
-    add(
-        "--encoder-wire",
-        choices=["fp16", "int8", "fp32"],
-        default="fp16",
-        help="how tokens are written (default: %(default)s)",
-    )
+    add_encoder_arguments(parser)
     add("--mode", choices=["lockstep", "realtime"], default="lockstep", help="how time passes")
     add("--json", type=Path, metavar="OUT.json", help="results file (leaderboard's layout)")
     add("--report", type=Path, metavar="OUT.html", help="one page with map, curves and replay")
@@ -148,12 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _config(args: argparse.Namespace) -> EvaluationConfig:
     if args.resume and args.json is None:
         raise ValueError("--resume needs --json FILE: it goes on with that file")
-    encoder = None
-    if args.encoder != NO_ENCODER:
-        model_config(args.encoder)  # a name that is none ends here, not on the first route
-        encoder = EncoderOption(
-            model=args.encoder, period_s=args.encoder_period, wire=args.encoder_wire
-        )
+    encoder = encoder_option(args)
+    language = language_option(args, encoder)
     rig = args.rig or (None if encoder is None else _ENCODER_RIG)
     return EvaluationConfig(
         routes=args.routes,
@@ -176,6 +159,7 @@ def _config(args: argparse.Namespace) -> EvaluationConfig:
             domain_id=args.domain,
             logs=args.logs,
             encoder=encoder,
+            language=language,
         ),
     )
 

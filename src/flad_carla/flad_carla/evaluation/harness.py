@@ -13,7 +13,7 @@ import logging
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,9 +21,15 @@ from typing import Any, Literal, Protocol
 import carla
 
 from flad_carla.evaluation.checkpoint import Checkpoint
+from flad_carla.evaluation.edge_loss import EdgeLoss
+from flad_carla.evaluation.language_driver import LANGUAGE_DRIVERS, LanguageDriver
+from flad_carla.evaluation.narration import RouteNarration
+from flad_carla.evaluation.pilot import Pilot
 from flad_carla.evaluation.protocol import PROTOCOLS
+from flad_carla.evaluation.road import LanePoint
 from flad_carla.evaluation.route_run import (
     COLLISION_ID,
+    DRIVERS_ELSEWHERE,
     LightTimer,
     RouteRun,
     RunOutcome,
@@ -56,7 +62,7 @@ _log = logging.getLogger(__name__)
 _COLLISION = SensorSpec(id=COLLISION_ID, type="sensor.other.collision")
 EMPTY_RIG = Rig(description="no sensors; the expert needs none", sensors=())
 ROLE = "vehicle_0"
-DRIVERS = ("expert", "constant", "external")
+DRIVERS = ("expert", "constant", "external", *LANGUAGE_DRIVERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +71,7 @@ class EvaluationConfig:
 
     routes: Path
     only: tuple[str, ...] = ()
-    driver: Literal["expert", "constant", "external"] = "expert"
+    driver: Literal["expert", "constant", "external", "adllm", "adm", "blind"] = "expert"
     protocol: str = "lb1.0"
     repetitions: int = 1
     seed: int = 0
@@ -78,6 +84,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
             raise ValueError(f"protocol is {self.protocol!r}, allowed are {list(PROTOCOLS)}")
+        if (self.driver in LANGUAGE_DRIVERS) != (self.venue.language is not None):
+            raise ValueError(f"driver is {self.driver!r}, venue.language is {self.venue.language}")
         if self.repetitions < 1:
             raise ValueError(f"repetitions must be at least 1, got {self.repetitions}")
 
@@ -174,7 +182,7 @@ class Evaluation:
         """
         first = self.checkpoint.resume() if self._config.resume else 0
         self.checkpoint.write("Started")
-        venue = Venue(self._config.venue, self._config.driver != "external", self._rig)
+        venue = Venue(self._config.venue, self._config.driver not in DRIVERS_ELSEWHERE, self._rig)
         try:
             for number in range(first, len(self._jobs)):
                 if self._should_stop():
@@ -215,6 +223,8 @@ class Evaluation:
             driver=self._config.driver,
             scenarios=self._config.scenarios,
             encoder_period_s=None if encoder is None else encoder.period_s,
+            narrate=self._narrate(job, planner, trace, seed),
+            on_time=self._edge_loss(venue, place.pilot),
             observers=self._observers,
             control_filter=self._filter,
             light_timer=self._light_timer,
@@ -225,6 +235,22 @@ class Evaluation:
         if outcome.failure == SIMULATION_CRASHED:
             venue.reset()
         return self._record(job, outcome, trace[-1].distance)
+
+    def _narrate(
+        self, job: _Job, planner: RoutePlanner, trace: Sequence[Any], seed: int
+    ) -> Callable[[Iterable[LanePoint]], RouteNarration] | None:
+        language = self._config.venue.language
+        if language is None:
+            return None
+        return lambda lines: RouteNarration(
+            planner, trace, lines, language, seed=seed, route_id=job.route.route_id
+        )
+
+    def _edge_loss(self, venue: Venue, pilot: Pilot) -> Callable[[float], None]:
+        language = self._config.venue.language
+        if language is None or language.edge_loss is None:
+            return lambda time_s: None
+        return EdgeLoss(language.edge_loss, venue, pilot).step
 
     def _observed(self, run: RouteRun, setup: RunSetup, job: _Job) -> RunOutcome:
         """Drive between the observers' start and end; the end comes whatever happens."""
@@ -268,6 +294,7 @@ class Evaluation:
             geo_origin=(origin.latitude, origin.longitude),
             rig=_without_collision(self._rig),
             encoder="" if venue.encoder is None else venue.encoder.model,
+            driver_model=_driver_model(venue.language),
         )
 
     def _planner(self, town: str, town_map: carla.Map) -> RoutePlanner:
@@ -302,6 +329,7 @@ class Evaluation:
                     "trajectory_hash": outcome.trajectory_hash,
                     "num_ticks": outcome.num_ticks,
                     **({"scenarios": outcome.scenarios} if outcome.scenarios else {}),
+                    **({"driver": outcome.driver} if outcome.driver else {}),
                 },
             ),
             self._protocol,
@@ -346,7 +374,26 @@ def _config_text(config: EvaluationConfig) -> dict[str, Any]:
         "walkers": venue.walkers,
         "simulator": "flad_sim" if venue.host is None else "given",
         "encoder": "off" if venue.encoder is None else venue.encoder.model,
+        **({} if venue.language is None else _language_text(venue.language)),
     }
+
+
+def _language_text(language: LanguageDriver) -> dict[str, Any]:
+    loss = language.edge_loss
+    return {
+        "adllm": str(language.adllm or ""),
+        "adm": str(language.adm or ""),
+        "phrasings": language.phrasings,
+        "notice": language.notice,
+        "instruction": language.instruction,
+        "edge_loss": None if loss is None else [loss.lost_s, loss.back_s],
+    }
+
+
+def _driver_model(language: LanguageDriver | None) -> str:
+    if language is None:
+        return ""
+    return ", ".join(p.name for p in (language.adllm, language.adm) if p is not None)
 
 
 def _commit() -> str:

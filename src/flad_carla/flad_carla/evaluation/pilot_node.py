@@ -17,12 +17,14 @@ from flad_carla.evaluation.pilot import Answer
 from flad_carla.expert.driver import Decision
 from flad_carla.expert_node import ExpertPublisher
 from flad_carla.pacer import Pacer
+from flad_carla.ros.driver_link import DriverLink
 from flad_carla.ros.encoder_link import EncoderLink
 from flad_carla.run_log import BodyView, PlanView, Point
 from flad_carla.session import CarlaSession, Tick
 from flad_common.error_codes import FladError
 from flad_common.periods import is_due
 from flad_common.ros.qos import STATE
+from flad_planner.language.narrator import Words
 
 _STATES = {
     getattr(PlannerStatus, name): name
@@ -31,6 +33,8 @@ _STATES = {
 _MATCH_S = 20.0
 _ENCODER_START_S = 180.0  # PyTorch and the model are loaded meanwhile
 _ENCODER_S = 60.0  # for the tokens of one tick, in lockstep
+_DRIVER_START_S = 180.0  # as the encoder's
+_DRIVER_S = 60.0  # to take in words, or to say who drove a frame, in lockstep
 
 
 class RosPilot:
@@ -45,6 +49,8 @@ class RosPilot:
         domain_id: of DDS.
         plans: see above.
         encoder_period_s: an encoder answers steps that are multiples of it; None: there is none.
+        frame_period_s: a driver node drives by words, by frames so far apart; None: there is none.
+        has_edge: whether it needs an edge.
         check: called while an answer is waited for; raises if a process of ours has ended.
     """
 
@@ -56,6 +62,8 @@ class RosPilot:
         *,
         plans: bool = True,
         encoder_period_s: float | None = None,
+        frame_period_s: float | None = None,
+        has_edge: bool = False,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._context = rclpy.Context()
@@ -70,6 +78,9 @@ class RosPilot:
         self._expert: ExpertPublisher | None = None
         self._encoder_period_s = encoder_period_s
         self._encoder: EncoderLink | None = None
+        self._frame_period_s = frame_period_s
+        self._has_edge = has_edge
+        self._driver: DriverLink | None = None
         self._check = check
         self._inputs: list[Any] = []
         self._status: PlannerStatus | None = None
@@ -84,6 +95,8 @@ class RosPilot:
             self._expert = ExpertPublisher(self._bridge, role) if self._plans else None
             if self._encoder_period_s is not None:
                 self._encoder = EncoderLink(self._bridge, role)
+            if self._frame_period_s is not None:
+                self._driver = DriverLink(self._bridge, role)
             self._inputs = [
                 self._bridge.create_subscription(
                     PlannerStatus, f"/{role}/planner_status", self._on_status, STATE
@@ -102,7 +115,29 @@ class RosPilot:
             self._bridge.wait_until(
                 self._encoder.is_ready, "the encoder hearing its target points", _ENCODER_START_S
             )
+        if self._driver is not None:
+            self._driver.reset()
+            self._wait_for_driver(self._driver.is_ready, "it saying hello", _DRIVER_START_S)
+            if self._has_edge:
+                self._wait_for_driver(
+                    self._driver.sees_edge, "it knowing its edge", _DRIVER_START_S
+                )
         self._pacer = Pacer(self._pacer.period_s)
+
+    def await_edge(self, is_there: bool) -> None:
+        """In lockstep, wait until the driver knows that its edge is there, or gone.
+
+        Raises:
+            ControlTimeout: if it does not find out.
+        """
+        driver = self._driver
+        if driver is None or not self._lockstep:
+            return
+        self._wait_for_driver(
+            lambda: driver.sees_edge() == is_there,
+            f"it knowing that the edge is {'there' if is_there else 'gone'}",
+            _DRIVER_START_S,
+        )
 
     def answer(
         self,
@@ -110,6 +145,7 @@ class RosPilot:
         ego: BodyView,
         decision: Decision | None,
         far_node: Point | None = None,
+        words: Words | None = None,
     ) -> Answer:
         """Publish the tick and the decision; wait for the control and, in lockstep, the tokens.
 
@@ -121,7 +157,12 @@ class RosPilot:
         encodes = self._encoder_period_s is not None and is_due(
             tick.stamp_ns, self._encoder_period_s
         )
-        if decision is not None:
+        frame = self._frame_period_s is not None and is_due(tick.stamp_ns, self._frame_period_s)
+        if frame and self._driver is not None and words is not None:
+            self._driver.tell(words)
+            if self._lockstep:
+                self._wait_for_driver(self._driver.is_told, f"it hearing {words}", _DRIVER_S)
+        if decision is not None or not self._plans:
             self._poses = {tick.stamp_ns: ego, **dict(list(self._poses.items())[:20])}
         if encodes and self._encoder is not None:
             self._encoder.note_sending(tick.stamp_ns)
@@ -135,6 +176,10 @@ class RosPilot:
             controls = self._bridge.wait_for_control(tick)
             if encodes and self._encoder is not None:
                 self._wait_for_tokens(self._encoder, tick.stamp_ns)
+            if frame and (driver := self._driver) is not None:
+                self._wait_for_driver(
+                    lambda: driver.has(tick.stamp_ns), "who drives this frame", _DRIVER_S
+                )
             latency_s = math.nan
         else:
             due_s = self._pacer.next_due_s()
@@ -150,6 +195,7 @@ class RosPilot:
             plan=self._plan,
             latency_s=latency_s,
             prediction=None if self._encoder is None else self._encoder.newest,
+            driver=None if self._driver is None else self._driver.view,
         )
 
     def end(self) -> None:
@@ -171,6 +217,9 @@ class RosPilot:
         if self._encoder is not None:
             self._encoder.destroy()
             self._encoder = None
+        if self._driver is not None:
+            self._driver.destroy()
+            self._driver = None
 
     def _check_processes(self) -> None:
         try:
@@ -185,6 +234,15 @@ class RosPilot:
             raise
         except ControlTimeout as error:
             raise encoder.complaint(stamp_ns, _ENCODER_S) from error
+
+    def _wait_for_driver(self, condition: Callable[[], bool], what: str, limit_s: float) -> None:
+        assert self._driver is not None
+        try:
+            self._bridge.wait_until(condition, what, limit_s)
+        except NodeDied:
+            raise
+        except ControlTimeout as error:
+            raise self._driver.complaint(what, error) from error
 
     def _on_status(self, msg: PlannerStatus) -> None:
         self._status = msg

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that an evaluation starts for itself: the simulator and the planner."""
+"""Processes that an evaluation starts for itself: simulator, planner, encoder, driver, edge."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from flad_carla.evaluation.language_driver import FRAME_PERIOD_S, LanguageDriver
 from flad_carla.rig import Rig
 from flad_common.supervision import Child, Supervisor
 
@@ -89,10 +90,13 @@ def start_simulator(
     return child
 
 
-def start_planner(supervisor: Supervisor, *, role: str, mode: str, domain_id: int) -> Child:
+def start_planner(
+    supervisor: Supervisor, *, role: str, mode: str, domain_id: int, plan_period_s: float
+) -> Child:
     """Start the planner node of ``role``, which activates itself."""
     command = [sys.executable, "-m", "flad_planner.planner_node", "--ros-args"]
     command += ["-r", f"__ns:=/{role}", "-p", "autostart:=true", "-p", f"mode:={mode}"]
+    command += ["-p", f"plan_period_s:={plan_period_s:.6f}"]
     for name, template in PLANNER_TOPICS.items():
         command += ["-r", f"{name}:={template.replace('{vehicle}', role)}"]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
@@ -133,3 +137,48 @@ def start_encoder(
         command += ["-r", f"{name}:={topic}"]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
     return supervisor.start("encoder", command, environment=environment)
+
+
+def start_driver(
+    supervisor: Supervisor, driver: LanguageDriver, *, role: str, mode: str, domain_id: int
+) -> Child:
+    """Start the driver node of ``role``, which asks an edge or has an ADM of its own."""
+    parameters = {
+        "autostart": "true",
+        "mode": mode,
+        "driver.drive_by": "adm" if driver.who == "adm" else "edge",
+        "driver.is_blind": str(driver.who == "blind").lower(),
+        "driver.frame_period_s": f"{FRAME_PERIOD_S:.6f}",
+    }
+    if driver.adm is not None:
+        parameters |= {"adm": str(driver.adm), "adm_encoder_hash": _text(driver.encoder_hash)}
+    command = [sys.executable, "-m", "flad_edge.driver_node", "--ros-args"]
+    command += ["-r", f"__ns:=/{role}", "-r", "diagnostics:=/diagnostics"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={value}"]
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
+    return supervisor.start("driver", command, environment=environment)
+
+
+def start_edge(supervisor: Supervisor, driver: LanguageDriver, *, domain_id: int) -> Child:
+    """Start the edge node with the AD-LLM of ``driver``."""
+    parameters = {
+        "autostart": "true",
+        "model": str(driver.adllm),
+        "encoder_hash": _text(driver.encoder_hash),
+        "num_threads": "1",
+        # Each route is a new session of the same vehicle, soon after the one before; and a step
+        # of simulated time may take any time here.
+        "service.admission.alive_s": "0.001",
+        "service.admission.forget_after_s": "3600.0",
+    }
+    command = [sys.executable, "-m", "flad_edge.edge_node", "--ros-args"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={value}"]
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
+    return supervisor.start("edge", command, environment=environment)
+
+
+def _text(value: str) -> str:
+    """A parameter that stays text even if it is all digits, as a hash may be."""
+    return f"'{value}'"

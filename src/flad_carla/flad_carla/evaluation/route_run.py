@@ -8,7 +8,7 @@ import logging
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,9 +23,12 @@ from flad_carla.evaluation.criteria import (
     Situation,
     make_criteria,
 )
+from flad_carla.evaluation.driver_tally import DriverTally
+from flad_carla.evaluation.language_driver import LANGUAGE_DRIVERS
+from flad_carla.evaluation.narration import RouteNarration
 from flad_carla.evaluation.pilot import Answer, Pilot
 from flad_carla.evaluation.protocol import Protocol as ScoringProtocol
-from flad_carla.evaluation.road import Road
+from flad_carla.evaluation.road import LanePoint, Road
 from flad_carla.evaluation.routes import RouteConfig
 from flad_carla.evaluation.statistics import BAD_SENSORS, CRASHED, SIMULATION_CRASHED, Event
 from flad_carla.evaluation.world_view import WorldState, WorldView
@@ -47,10 +50,12 @@ from flad_carla.scenarios.manager import ScenarioManager
 from flad_carla.session import CarlaSession, SensorEvent, Tick
 from flad_carla.session_errors import SensorTimeout, SessionError, SpawnError
 from flad_common.periods import is_due
+from flad_planner.language.narrator import Words
 
 _log = logging.getLogger(__name__)
 
 PLAN_PERIOD_S = 0.1
+DRIVERS_ELSEWHERE = ("external", *LANGUAGE_DRIVERS)  # their plans come over DDS
 _CLEAR_M = 9.0  # traffic this near to the start is removed before the car is placed there
 _WEATHER_EVERY = 20  # ticks between two changes of a weather that varies along the route
 COLLISION_ID = "evaluation_collision"
@@ -82,6 +87,9 @@ class RunSetup:
     observers: Sequence[Observer] = ()
     control_filter: ControlFilter | None = None
     light_timer: LightTimer | None = None
+    # Makes who speaks on this route, of the stop lines of its town; None: nobody is spoken to.
+    narrate: Callable[[Iterable[LanePoint]], RouteNarration] | None = None
+    on_time: Callable[[float], None] = lambda time_s: None  # before each tick is answered
     on_progress: Callable[[float, float], None] = lambda percent, sim_s: None
     on_over: Callable[[], None] = lambda: None  # called before any actor goes
 
@@ -100,6 +108,7 @@ class RunOutcome:
     trajectory_hash: str = ""  # of everybody's pose and velocity in every tick
     num_ticks: int = 0
     scenarios: dict[str, str] = field(default_factory=dict)
+    driver: dict[str, Any] = field(default_factory=dict)  # of a language driver, its tally
 
 
 class RouteRun:
@@ -115,6 +124,9 @@ class RouteRun:
         self._decision: Decision | None = None
         self._expert_view: ExpertView | None = None
         self._control = ControlView(brake=1.0)
+        self._narration: RouteNarration | None = None
+        self._words: Words | None = None
+        self._tally = DriverTally()
 
     def drive(self) -> RunOutcome:
         """Drive until the route ends, one way or the other. Never raises for what happens in it."""
@@ -135,6 +147,7 @@ class RouteRun:
         finally:
             out.duration_system_s = time.monotonic() - begun_s
             out.trajectory_hash = self._hash.hexdigest()
+            out.driver = self._tally.document()
             if hasattr(self, "_scenarios"):
                 out.scenarios = self._scenarios.states
             self._clean_up(role)
@@ -156,6 +169,9 @@ class RouteRun:
         self._view = WorldView(session.world, ego.actor)
         self._road = Road(session.map)
         self._expert = MapExpert(session.map, trace, self._view)
+        if self._setup.narrate is not None:
+            lines = [line for lines in self._expert.stop_lines.values() for line in lines]
+            self._narration = self._setup.narrate(lines)
         self._progress = RouteProgress(trace)
         self._criteria: list[Criterion] = make_criteria(
             self._setup.protocol, trace, self._road, self._expert.stop_lines, self._progress
@@ -267,18 +283,25 @@ class RouteRun:
             )
             if self._setup.light_timer is not None:
                 self._setup.light_timer.step(self._session.world, self._expert_view)
+            if self._narration is not None:
+                self._words = self._narration.step(
+                    self._decision, self._expert_view, state, tick.sim_time_s - self._start_s
+                )
+        self._setup.on_time(tick.sim_time_s - self._start_s)
         answer = self._pilot.answer(
             tick,
             state.ego,
             self._published() if due else None,
             self._expert_view.far_node if self._expert_view else None,
+            self._words,
         )
+        self._tally.step(answer.driver, tick.sim_time_s - self._start_s)
         self._apply(tick, state, answer)
         return answer
 
     def _published(self) -> Decision | None:
         """What this process publishes as the plan; nothing where another process drives."""
-        if self._decision is None or self._setup.driver == "external":
+        if self._decision is None or self._setup.driver in DRIVERS_ELSEWHERE:
             return None
         return straight_ahead(self._decision) if self._setup.driver == SOURCE else self._decision
 
@@ -322,9 +345,11 @@ class RouteRun:
             infractions=tuple(_infraction(e) for e in events),
             expert=self._expert_view,
             planner_state=answer.state,
+            instruction=self._words.instruction if self._words else "",
             latency_s=answer.latency_s,
             perturbation=self._control.steer - self._asked.steer,
             prediction=answer.prediction,
+            driver=answer.driver,
         )
         for observer in self._setup.observers:
             observer.on_tick(tick, entry)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where routes are driven: a simulator in the right town, and the planner that answers."""
+"""Where routes are driven: a simulator in the right town, and the nodes that answer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from typing import Literal
 from flad_carla.bridge import BridgeConfig
 from flad_carla.evaluation.background import Background, populate
 from flad_carla.evaluation.domain import own_domain
+from flad_carla.evaluation.language_driver import FRAME_PERIOD_S, LanguageDriver
 from flad_carla.evaluation.pilot import Pilot
 from flad_carla.evaluation.processes import (
     EncoderOption,
     EncoderSensors,
+    start_driver,
+    start_edge,
     start_encoder,
     start_planner,
     start_simulator,
 )
+from flad_carla.evaluation.route_run import PLAN_PERIOD_S
 from flad_carla.rig import Rig
 from flad_carla.session import CarlaSession, SessionConfig
 from flad_carla.session_errors import ServerUnreachable, TownError
@@ -48,6 +52,7 @@ class VenueConfig:
     domain_id: int | None = None  # None: one that nobody else uses
     logs: Path | None = None
     encoder: EncoderOption | None = None  # None: no encoder runs
+    language: LanguageDriver | None = None  # None: nobody drives by words
 
     def __post_init__(self) -> None:
         for name in ("traffic", "walkers"):
@@ -61,6 +66,13 @@ class VenueConfig:
                 raise ValueError(
                     f"the encoder's period must be a multiple of the step of {self.step_s:g} s, "
                     f"got {self.encoder.period_s:g}"
+                )
+        if self.language is not None:
+            ratio = FRAME_PERIOD_S / self.encoder.period_s if self.encoder else 0.0
+            if abs(ratio - round(ratio)) > 1e-6 or round(ratio) < 1:
+                raise ValueError(
+                    f"a language driver needs an encoder whose period divides {FRAME_PERIOD_S:g} "
+                    f"s, got {self.encoder.period_s if self.encoder else 'none'}"
                 )
         if self.town_dir is not None and not self.town_dir.is_dir():
             raise ValueError(f"town_dir {self.town_dir} is no folder")
@@ -92,9 +104,12 @@ class Venue:
         # Simulator and planner apart: a new simulator must not end the planner.
         self._simulators = Supervisor(self._logs)
         self._planners = Supervisor(self._logs)
+        self._edges = Supervisor(self._logs)  # apart: it may be taken away on purpose
         self._simulator: Child | None = None
         self._planner: Child | None = None
         self._encoder: Child | None = None
+        self._driver: Child | None = None
+        self._edge: Child | None = None
         self._session: CarlaSession | None = None
         self._pilot: Pilot | None = None
         self._key: tuple[str, int] | None = None
@@ -137,6 +152,8 @@ class Venue:
             self._open(town, files, seed)
             self._key = key
         assert self._session is not None
+        if self._pilot is not None and self._answers() and not self._has_edge():
+            self._start_edge()  # the last route ended before it was back
         if self._pilot is not None and not self._answers():
             self._close("_pilot")  # its topics still hold the dead; the new one starts all anew
         given = self._config.host is not None
@@ -166,6 +183,7 @@ class Venue:
         """End everything."""
         self.reset()
         self._planners.stop()
+        self._edges.stop()
         self._exit.close()
         self._folder.cleanup()
 
@@ -214,9 +232,24 @@ class Venue:
                     kept = _put_aside(child.log_file)
                     _log.warning("%s has ended, is started again; its log is %s", child.name, kept)
             self._planners.stop()
+            self._edges.stop()
+            if config.language is not None and config.language.uses_edge:
+                self._start_edge()
             self._planner = start_planner(
-                self._planners, role=_ROLE, mode=config.mode, domain_id=self._domain_id
+                self._planners,
+                role=_ROLE,
+                mode=config.mode,
+                domain_id=self._domain_id,
+                plan_period_s=PLAN_PERIOD_S if config.language is None else FRAME_PERIOD_S,
             )
+            if config.language is not None:
+                self._driver = start_driver(
+                    self._planners,
+                    config.language,
+                    role=_ROLE,
+                    mode=config.mode,
+                    domain_id=self._domain_id,
+                )
             if config.encoder is not None:
                 self._encoder = start_encoder(
                     self._planners,
@@ -232,12 +265,41 @@ class Venue:
             self._domain_id,
             plans=self._plans,
             encoder_period_s=None if config.encoder is None else config.encoder.period_s,
-            check=self._planners.check,
+            frame_period_s=None if config.language is None else FRAME_PERIOD_S,
+            has_edge=config.language is not None and config.language.uses_edge,
+            check=self._check_nodes,
         )
+
+    def _check_nodes(self) -> None:
+        self._planners.check()
+        self._edges.check()
+
+    def _start_edge(self) -> None:
+        assert self._config.language is not None
+        self._edge = start_edge(self._edges, self._config.language, domain_id=self._domain_id)
+
+    def lose_edge(self) -> None:
+        """Kill the edge without warning."""
+        if self._edge is not None:
+            self._edges.kill_child(self._edge)
+            self._edge = None
+            _put_aside(self._logs / "edge.log")
+
+    def regain_edge(self) -> None:
+        """Start another edge."""
+        if self._edge is None:
+            self._start_edge()
+
+    def _has_edge(self) -> bool:
+        language = self._config.language
+        needed = language is not None and language.uses_edge
+        return not needed or (self._edge is not None and self._edge.is_running)
 
     def _answers(self) -> bool:
         """Whether the processes that answer the bridge run."""
-        nodes = [self._planner, *([] if self._config.encoder is None else [self._encoder])]
+        nodes = [self._planner]
+        nodes += [] if self._config.encoder is None else [self._encoder]
+        nodes += [] if self._config.language is None else [self._driver]
         return all(node is not None and node.is_running for node in nodes)
 
     def _is_alive(self) -> bool:

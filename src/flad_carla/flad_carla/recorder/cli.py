@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flad_carla.evaluation.cli import find_rig
+from flad_carla.evaluation.driver_options import (
+    add_encoder_arguments,
+    add_language_arguments,
+    encoder_option,
+    language_option,
+)
 from flad_carla.evaluation.harness import Evaluation, EvaluationConfig
+from flad_carla.evaluation.language_driver import LANGUAGE_DRIVERS
 from flad_carla.evaluation.progress_bar import ProgressBar
 from flad_carla.evaluation.venue import VenueConfig
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
@@ -55,11 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="the data set; may exist")
     add(
         "--driver",
-        choices=["expert", "external"],
+        choices=["expert", "external", *LANGUAGE_DRIVERS],
         default="expert",
-        help="who drives: the expert, or whoever publishes /vehicle_0/plan (DAgger; "
-        "default: %(default)s)",
+        help="who drives: the expert, whoever publishes /vehicle_0/plan, or a language model "
+        "(DAgger; default: %(default)s)",
     )
+    add_language_arguments(parser)
+    add_encoder_arguments(parser)
     add(
         "--label",
         choices=["expert"],
@@ -179,6 +188,7 @@ def _drive(
     seed: int,
     recorder: DatasetRecorder,
 ) -> None:
+    encoder = encoder_option(args)
     evaluation_config = EvaluationConfig(
         routes=routes,
         only=tuple(only),
@@ -194,6 +204,8 @@ def _drive(
             walkers=args.walkers,
             domain_id=args.domain,
             logs=args.logs,
+            encoder=encoder,
+            language=language_option(args, encoder),
         ),
     )
     bar = ProgressBar(sys.stderr)

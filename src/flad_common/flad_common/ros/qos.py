@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from rclpy.duration import Duration
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 
-def _profile(depth: int, *, best_effort: bool = False, latched: bool = False) -> QoSProfile:
+def _profile(
+    depth: int, *, best_effort: bool = False, latched: bool = False, lease_s: float | None = None
+) -> QoSProfile:
     """A profile that leaves nothing to the middleware's own defaults, which differ."""
+    lease = {} if lease_s is None else {"liveliness_lease_duration": Duration(seconds=lease_s)}
     reliability = ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE
     durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
     return QoSProfile(
@@ -15,6 +20,7 @@ def _profile(depth: int, *, best_effort: bool = False, latched: bool = False) ->
         reliability=reliability,
         durability=durability,
         liveliness=LivelinessPolicy.AUTOMATIC,
+        **lease,
     )
 
 
@@ -36,6 +42,9 @@ STATE = _profile(10)
 # One topic for all vehicles of an edge: a burst of every one of them must fit.
 MANY = _profile(256)
 
+# The same from the edge, whose death every vehicle notices: a killed process within 0.3 s.
+ANSWERS = _profile(256, lease_s=0.3)
+
 # Said once, heard by whoever comes later: vehicle info, route, map.
 LATCHED = _profile(1, latched=True)
 
@@ -51,3 +60,19 @@ DIAGNOSTICS = _profile(10)
 # /tf is a stream; /tf_static is latched, and each publisher may speak more than once.
 TF = _profile(100)
 TF_STATIC = _profile(100, latched=True)
+
+
+def inbox(depth: int) -> QoSProfile:
+    """Of a vehicle that trains with others: credits keep what is on the way below ``depth``."""
+    return _profile(depth)
+
+
+def alive(lease: Duration) -> QoSProfile:
+    """Of a topic on which nothing is said: DDS itself tells whether its publisher's process runs.
+
+    Automatic liveliness also stays while a process holds Python's lock, for example in a long
+    computation; only a process that is dead, stopped or cut off loses it.
+    """
+    profile = _profile(1)
+    profile.liveliness_lease_duration = lease
+    return profile
