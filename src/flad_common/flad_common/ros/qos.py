@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from rclpy.duration import Duration
-from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 
