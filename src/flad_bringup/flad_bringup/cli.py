@@ -31,8 +31,11 @@ COMMANDS = (
     "record",
     "data",
     "train",
+    "keys",
     "bench",
     "profile",
+    "plan",
+    "release",
     "doctor",
 )
 _EPILOG = "./flad COMMAND --help tells more about one of them."

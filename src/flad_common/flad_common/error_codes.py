@@ -250,6 +250,94 @@ ANSWER_LATE = ErrorCode(
     help="Look at the edge's latency in /diagnostics; serve fewer vehicles or a smaller model.",
 )
 
+# 9xx: updates of vehicles that train, on their way into the edge's model.
+UPDATE_MALFORMED = ErrorCode(
+    number=901,
+    name="UPDATE_MALFORMED",
+    meaning="What arrived is no update: cut off, unreadable, or not what its header says.",
+    help="Check that vehicle and edge run the same version; a link that damages data is counted "
+    "under this name, too.",
+)
+UPDATE_UNSIGNED = ErrorCode(
+    number=902,
+    name="UPDATE_UNSIGNED",
+    meaning="An update's signature is not that of the vehicle in whose name it came.",
+    help="Enrol the vehicle's public key at the edge with `./flad keys enrol`; if it is enrolled, "
+    "somebody else uses its name.",
+)
+UPDATE_REPLAYED = ErrorCode(
+    number=903,
+    name="UPDATE_REPLAYED",
+    meaning="An update belongs to another round, started from another model, or came before.",
+    help="Nothing, if the vehicle was late: its next round counts again. If it goes on, somebody "
+    "sends old messages again.",
+)
+UPDATE_NOT_ASKED = ErrorCode(
+    number=904,
+    name="UPDATE_NOT_ASKED",
+    meaning="A vehicle was not asked for this, or claims more data than it can have.",
+    help="The message says what was asked for; check what the vehicle reports about its data.",
+)
+UPDATE_WRONG_SHAPE = ErrorCode(
+    number=905,
+    name="UPDATE_WRONG_SHAPE",
+    meaning="An update's tensors have other names, shapes or types than the model's.",
+    help="Give the vehicle the configuration that the round was announced with.",
+)
+UPDATE_NOT_FINITE = ErrorCode(
+    number=906,
+    name="UPDATE_NOT_FINITE",
+    meaning="An update holds numbers that no model has: NaN, infinity, a negative variance.",
+    help="Look at that vehicle's training: a rate too high, a broken sensor, or half precision.",
+)
+UPDATE_TOO_FAR = ErrorCode(
+    number=907,
+    name="UPDATE_TOO_FAR",
+    meaning="An update moves the model much further than those of others do.",
+    help="Look at that vehicle's data; if it is sound, raise norm_factor or max_norm of the gate.",
+)
+ROUND_FAILED = ErrorCode(
+    number=908,
+    name="ROUND_FAILED",
+    meaning="A round ended with fewer updates than its rule needs; the model stays as it was.",
+    help="The message says who was missing and why; give a longer deadline, or ask more vehicles.",
+)
+KEY_REFUSED = ErrorCode(
+    number=909,
+    name="KEY_REFUSED",
+    meaning="A key, or the ring of enrolled keys, cannot be used as asked.",
+    help="The message says why; `./flad keys list` shows what is enrolled.",
+)
+
+# 10xx: groups of vehicles that train together.
+PEER_LOST = ErrorCode(
+    number=1001,
+    name="PEER_LOST",
+    meaning="A member of a training group is gone, hangs, or has given the group up.",
+    help="The message names the member; the others go on in a group of a later epoch without it.",
+)
+PEER_LATE = ErrorCode(
+    number=1002,
+    name="PEER_LATE",
+    meaning="A message of a member did not come, or could not be sent to it, before the deadline.",
+    help="The message says what is known of that member; a slow link or device may need a longer "
+    "timeout_s.",
+)
+GROUP_OVER = ErrorCode(
+    number=1003,
+    name="GROUP_OVER",
+    meaning="A training group's epoch is over for this vehicle: another one has begun.",
+    help="Nothing, if the edge has formed another group; a vehicle that comes back waits to be "
+    "placed in one.",
+)
+TENSOR_MISMATCH = ErrorCode(
+    number=1004,
+    name="TENSOR_MISMATCH",
+    meaning="A member sent another tensor than the one that its receiver expects.",
+    help="All members must run the same schedule over the same partition and micro-batch size; the "
+    "message names both tensors.",
+)
+
 ERROR_CODES: tuple[ErrorCode, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, ErrorCode)
 )

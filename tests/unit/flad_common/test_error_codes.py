@@ -19,7 +19,7 @@ def test_no_number_and_no_name_is_used_twice():
 @pytest.mark.parametrize("code", ERROR_CODES, ids=lambda code: code.name)
 def test_every_code_says_what_it_means_and_what_to_do(code):
     assert re.fullmatch(r"[A-Z][A-Z_]+", code.name)
-    assert 100 <= code.number <= 999
+    assert 100 <= code.number <= 9999
     for sentence in (code.meaning, code.help):
         assert sentence.endswith(".")
         assert len(sentence) > 20
