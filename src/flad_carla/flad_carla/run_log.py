@@ -368,6 +368,19 @@ class ControlFilter(Protocol):
         """What the car is given instead of ``control``; time since the start of the route."""
 
 
+class Helper(Protocol):
+    """Takes the wheel from a driver that cannot go on: the recorder's expert.
+
+    The harness calls it once per tick between planner and filter.
+    """
+
+    def start(self, info: RunInfo) -> None:
+        """A route run begins: forget the last one."""
+
+    def apply(self, entry: TickEntry, side_m: float) -> ControlView:
+        """What goes on to the car; ``entry.control`` is the driver's, ``side_m`` from the path."""
+
+
 class Observer:
     """Listens to a run; each method may be left out.
 

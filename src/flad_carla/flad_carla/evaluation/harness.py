@@ -49,6 +49,7 @@ from flad_carla.rig import Rig, SensorSpec, load_rig
 from flad_carla.route_planner import RouteError, RoutePlanner
 from flad_carla.run_log import (
     ControlFilter,
+    Helper,
     LaneShape,
     Observer,
     RoutePoint,
@@ -134,6 +135,7 @@ class Evaluation:
         config: what and where.
         observers: told of every tick.
         control_filter: may change what the car is given.
+        helper: may take the wheel from the driver.
         light_timer: may change the times of traffic lights.
         progress: told how far it is.
         should_stop: asked between routes.
@@ -145,6 +147,7 @@ class Evaluation:
         *,
         observers: Sequence[Observer] = (),
         control_filter: ControlFilter | None = None,
+        helper: Helper | None = None,
         light_timer: LightTimer | None = None,
         progress: Progress | None = None,
         should_stop: Callable[[], bool] = lambda: False,
@@ -152,6 +155,7 @@ class Evaluation:
         self._config = config
         self._observers = observers
         self._filter = control_filter
+        self._helper = helper
         self._light_timer = light_timer
         self._progress = progress or Silent()
         self._should_stop = should_stop
@@ -227,6 +231,7 @@ class Evaluation:
             on_time=self._edge_loss(venue, place.pilot),
             observers=self._observers,
             control_filter=self._filter,
+            helper=self._helper,
             light_timer=self._light_timer,
             on_progress=self._progress.route_moves,
             on_over=venue.leave,
@@ -259,6 +264,8 @@ class Evaluation:
         try:
             if self._filter is not None:
                 self._filter.start(setup.info)
+            if self._helper is not None:
+                self._helper.start(setup.info)
             for observer in self._observers:
                 observer.on_start(setup.info)
                 started.append(observer)

@@ -41,6 +41,7 @@ from flad_carla.run_log import (
     ControlFilter,
     ControlView,
     ExpertView,
+    Helper,
     Infraction,
     Observer,
     RunInfo,
@@ -86,6 +87,7 @@ class RunSetup:
     encoder_period_s: float | None = None  # an encoder runs and answers at multiples of it
     observers: Sequence[Observer] = ()
     control_filter: ControlFilter | None = None
+    helper: Helper | None = None
     light_timer: LightTimer | None = None
     # Makes who speaks on this route, of the stop lines of its town; None: nobody is spoken to.
     narrate: Callable[[Iterable[LanePoint]], RouteNarration] | None = None
@@ -307,11 +309,21 @@ class RouteRun:
 
     def _apply(self, tick: Tick, state: WorldState, answer: Answer) -> None:
         asked = _view_of(answer.control)
-        given = asked
         control = answer.control
+        now_s = tick.sim_time_s - self._start_s
+        if self._setup.helper is not None and self._decision is not None:
+            entry = TickEntry(
+                frame=tick.frame,
+                sim_time_s=now_s,
+                ego=state.ego,
+                control=asked,
+                expert=self._expert_view,
+            )
+            asked = self._setup.helper.apply(entry, self._decision.side_m)
+        given = asked
         if self._setup.control_filter is not None:
-            now_s = tick.sim_time_s - self._start_s
             given = self._setup.control_filter.apply(now_s, state.ego.speed_mps, asked)
+        if given is not asked or self._setup.helper is not None:
             control = carla.VehicleControl(
                 throttle=given.throttle,
                 steer=given.steer,

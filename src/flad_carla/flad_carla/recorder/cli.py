@@ -24,6 +24,7 @@ from flad_carla.evaluation.venue import VenueConfig
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
 from flad_carla.recorder.favoured_lights import FavouredLights
 from flad_carla.recorder.kicks import KickFilter
+from flad_carla.recorder.rescue import Rescue
 from flad_carla.recorder.runs import COMPLETE, recorded_runs, salvage
 from flad_carla.recorder.session import (
     RecordingStoppedError,
@@ -92,6 +93,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rig", default="lmdrive", help="sensors: a file, or a name (default: %(default)s)")
     add(
         "--kicks", choices=["on", "off"], default="on", help="push the car off its way now and then"
+    )
+    add(
+        "--rescue",
+        choices=["on", "off"],
+        default="on",
+        help="the expert takes the wheel for a while where a language model has left the lane or "
+        "stands for no reason",
     )
     add(
         "--lights",
@@ -214,6 +222,7 @@ def _drive(
             evaluation_config,
             observers=[recorder, StopWhenFull(recorder)],
             control_filter=KickFilter() if args.kicks == "on" else None,
+            helper=Rescue() if args.rescue == "on" and args.driver in LANGUAGE_DRIVERS else None,
             light_timer=FavouredLights() if args.lights == "favoured" else None,
             progress=bar,
         )

@@ -14,7 +14,12 @@ CHECKSUMS = "checksums.txt"
 
 ODD = "lidar_odd"  # belongs to the tick after the frame; may be missing for the last frame
 
-_TOWN_NUMBERS = {"Grid": 91, "OldTown": 92, "Ring": 93, "Quarter": 94}  # LMDrive's loader wants two digits
+_TOWN_NUMBERS = {
+    "Grid": 91,
+    "OldTown": 92,
+    "Ring": 93,
+    "Quarter": 94,
+}  # LMDrive's loader wants two digits
 _OTHER_TOWN = 99
 
 
