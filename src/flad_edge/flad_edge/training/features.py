@@ -59,6 +59,7 @@ class RunFeatures:
     """``[N, P, 2]``, NaN near the end."""
     kicked: NDArray[np.int8]
     light: NDArray[np.int8]
+    light_state: NDArray[np.int8]
     light_m: NDArray[np.float32]
 
     def waypoints(self, labels: Labels) -> NDArray[np.float32]:
@@ -205,6 +206,7 @@ def _columns(labels: Sequence[FrameLabels]) -> dict[str, Any]:
         "driven_m": np.stack([one.driven_m for one in labels]).reshape(-1, NUM_WAYPOINTS, 2),
         "kicked": np.asarray([one.kicked for one in labels], dtype=np.int8),
         "light": np.asarray([one.light for one in labels], dtype=np.int8),
+        "light_state": np.asarray([one.light_state for one in labels], dtype=np.int8),
         "light_m": np.asarray([one.light_m for one in labels], dtype=np.float32),
     }
 

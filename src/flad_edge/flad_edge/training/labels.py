@@ -26,6 +26,8 @@ _STEP_FRAMES = round(WAYPOINT_STEP_S * FRAMES_PER_S)
 NO_LIGHT, RED, FREE = -1, 0, 1
 """Of ``light``: none within sight, a red one that stops the expert, another."""
 
+_STATES = {"none": -1, "red": 0, "yellow": 1, "green": 2}
+
 Labels = Literal["plan", "driven"]
 
 
@@ -41,6 +43,8 @@ class FrameLabels:
     kicked: bool
     """Whether the recorder pushes the steering within the horizon."""
     light: int
+    light_state: int
+    """CARLA's number (0 red, 1 yellow, 2 green) of the next light on the way; -1 without one."""
     light_m: float
     """To its stop line; NaN without a light."""
 
@@ -64,6 +68,7 @@ def frame_labels(frames: Sequence[Mapping[str, Any]], number: int) -> FrameLabel
         driven_m=_driven(scene, ahead),
         kicked=any(kick(m) for m in ahead),
         light=RED if scene.red_light_stops else NO_LIGHT if scene.light_state == "none" else FREE,
+        light_state=_STATES[scene.light_state],
         light_m=scene.light_distance_m,
     )
 

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cuts a run's features into clips, each with the one instruction that stood: what is learned from.
+
+What is told, and when, is decided by the narrator that speaks to a driving vehicle
+(:mod:`flad_planner.language.clips`); another seed tells the same drive in another way.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flad_common.config import knob, section
+from flad_edge.training.clip_file import NO, YES, FeatureClip
+from flad_edge.training.features import FRAME_STEP, RunFeatures
+from flad_edge.training.labels import Labels
+from flad_perception.data.lmdrive import BadFileError, Run
+from flad_planner.language.bank import Bank, Split
+from flad_planner.language.clips import Clip, MinerConfig, mine
+from flad_planner.language.kinds import Instruction, Kind
+from flad_planner.language.notices import LightColour
+from flad_planner.language.recorded import (
+    HindsightConfig,
+    Moment,
+    RecordingError,
+    moments,
+    speed_requests,
+)
+from flad_planner.language.route_view import LANE_CHANGES, Manoeuvre, Place, PlaceFacts
+
+GROUPS = ("left", "right", "straight", "change", "follow", "start", "speed")
+"""Kinds of instruction that ask for the same thing; balanced in training, told apart in figures."""
+
+_PLACES = (Place.UNKNOWN, Place.CROSSING, Place.T_JUNCTION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LessonConfig:
+    """How drives are told."""
+
+    miner: MinerConfig = section(MinerConfig, doc="Where clips are cut.")
+    hindsight: HindsightConfig = section(HindsightConfig, doc="'Slow down' and 'stop'.")
+    tellings: int = knob(3, unit="1", doc="Ways in which each drive is told, by seed.")
+    min_frames: int = knob(4, unit="frames", doc="Shortest clip, at 0.2 s.")
+    labels: Labels = knob(
+        "plan", unit="", doc="The expert's plan where it is recorded, or later positions always."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("tellings", "min_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """A clip, and what is known of it besides."""
+
+    clip: FeatureClip
+    group: str
+    """One of GROUPS; "" where the instruction is text without a kind."""
+    town: str
+    weather_id: int
+    instruction: Instruction | None = None
+    """To be put into other words; None leaves the clip's."""
+    notices: Mapping[int, Kind] = field(default_factory=dict)
+    """By frame; put into words where they are used."""
+    kicked: NDArray[np.bool_] | None = None
+    """``[F]``: whether the recorder pushes the steering within the horizon."""
+
+    def words(self, bank: Bank, rng: random.Random, split: Split) -> str:
+        """The instruction in one of its phrasings."""
+        if self.instruction is None:
+            return self.clip.instruction
+        return bank.render(self.instruction, rng, split)
+
+    def notice_words(self, bank: Bank, rng: random.Random, split: Split) -> dict[int, str]:
+        """The notices, as :attr:`ClipBatch.notices` wants them."""
+        if self.instruction is None:
+            return dict(self.clip.notices)
+        return {f: bank.render(Instruction(k), rng, split) for f, k in self.notices.items()}
+
+
+def group_of(kind: Kind) -> str:
+    """Which of GROUPS a kind belongs to.
+
+    Example:
+        >>> [group_of(k) for k in (Kind.LIGHT_LEFT_IN, Kind.RIGHT_THEN_LEFT, Kind.KEEP_STRAIGHT)]
+        ['left', 'right', 'follow']
+    """
+    words = kind.name.split("_")
+    if words[0] == "CHANGE":
+        return "change"
+    if kind in (Kind.START, Kind.DRIVE_FREELY):
+        return "start" if kind is Kind.START else "follow"
+    if kind in (Kind.SLOW_DOWN, Kind.STOP):
+        return "speed"
+    if kind not in (Kind.KEEP_STRAIGHT, Kind.KEEP_STRAIGHT_FOR):
+        for word in words:
+            if word in ("LEFT", "RIGHT", "STRAIGHT"):
+                return word.lower()
+    return "follow"
+
+
+def lessons_of(
+    features: RunFeatures, run: Run, config: LessonConfig, bank: Bank, seed: int
+) -> list[Lesson]:
+    """The clips of one run in one telling.
+
+    Raises:
+        BadFileError: if the run's measurements cannot be read or told.
+    """
+    told = told_clips(run, features, config, seed)
+    waypoints = features.waypoints(config.labels)
+    lessons = []
+    for clip in told:
+        inside = (features.frame >= clip.start_frame) & (features.frame < clip.end_frame)
+        first, count = int(np.argmax(inside)), int(inside.sum())
+        if count < config.min_frames:
+            continue
+        part = slice(first, first + count)
+        if not np.isfinite(waypoints[part]).any():
+            continue
+        lessons.append(_lesson(features, waypoints, clip, part, bank))
+    return lessons
+
+
+def told_clips(run: Run, features: RunFeatures, config: LessonConfig, seed: int) -> list[Clip]:
+    """Where the narrator speaks on this drive, at the recording's 10 frames a second.
+
+    Raises:
+        BadFileError: see :func:`lessons_of`.
+    """
+    path = run.folder / "measurements_all.json"
+    try:
+        measured = json.loads(path.read_text(encoding="utf-8"))[: run.num_frames]
+        seen = _moments(measured, features, config, seed)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = error if isinstance(error, RecordingError) else repr(error)
+        raise BadFileError(path, f"cannot be told: {what}") from error
+    return mine(seen, config.miner, seed)
+
+
+def _moments(
+    measured: Sequence[Mapping[str, Any]], features: RunFeatures, config: LessonConfig, seed: int
+) -> list[Moment]:
+    states = _light_states(features, len(measured))
+    requests = speed_requests(measured, config.hindsight, seed)
+    plain = moments(measured, light_states=states, requests=requests)
+    facts = _places(plain, seed)
+    return moments(measured, facts, light_states=states, requests=requests) if facts else plain
+
+
+def _light_states(features: RunFeatures, num_frames: int) -> list[int | None]:
+    """Per frame of the recording, the state of the next light; those of frames between, too."""
+    nearest = np.clip(np.searchsorted(features.frame, np.arange(num_frames)), 0, None)
+    states = features.light_state[np.minimum(nearest, len(features.frame) - 1)]
+    known = tuple(LightColour)
+    return [int(s) if int(s) in known else None for s in states]
+
+
+def _places(seen: Iterable[Moment], seed: int) -> dict[int, PlaceFacts]:
+    """Shapes of the manoeuvres' places, drawn: a recording does not know its map.
+
+    A driving vehicle is told of crossings and T-junctions by its map. Which of them it is does not
+    matter to where it shall go, so each word must come up with each manoeuvre.
+    """
+    by_start: dict[float, Manoeuvre] = {}
+    for moment in seen:
+        for manoeuvre in moment.view.manoeuvres:
+            by_start.setdefault(manoeuvre.start_m, manoeuvre)
+    facts = {}
+    # All manoeuvres of a route come into view once, unless the drive ended before.
+    for number, start_m in enumerate(sorted(by_start)):
+        manoeuvre = by_start[start_m]
+        if manoeuvre.command not in LANE_CHANGES:
+            place = random.Random(f"{seed}/place/{number}").choice(_PLACES)
+            facts[number] = replace(manoeuvre.facts, place=place)
+    return facts
+
+
+def _lesson(
+    features: RunFeatures,
+    waypoints: NDArray[np.float32],
+    clip: Clip,
+    part: slice,
+    bank: Bank,
+) -> Lesson:
+    completed = np.full(part.stop - part.start, NO, dtype=np.int8)
+    if clip.is_completed:
+        completed[-1] = YES
+    notices = {
+        (notice.frame - int(features.frame[part.start])) // FRAME_STEP: notice.kind
+        for notice in clip.notices
+    }
+    kind = clip.instruction.kind
+    return Lesson(
+        clip=FeatureClip(
+            instruction=bank.sentences(clip.instruction, Split.TRAINING)[0],
+            tokens=features.tokens[part],
+            waypoints_m=waypoints[part],
+            completed=completed,
+            speed_mps=features.speed_mps[part],
+            encoder_hash=features.encoder_hash,
+            contract_version=features.contract_version,
+            about={
+                "source": "recording",
+                "run": features.run,
+                "town": features.town,
+                "weather_id": str(features.weather_id),
+                "kind": kind.name,
+            },
+        ),
+        group=group_of(kind),
+        town=features.town,
+        weather_id=features.weather_id,
+        instruction=clip.instruction,
+        notices={max(0, frame): kind for frame, kind in notices.items() if frame < len(completed)},
+        kicked=features.kicked[part] != 0,
+    )

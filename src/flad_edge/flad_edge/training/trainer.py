@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps, the clock, checkpoints: trains an AD-LLM on lessons, alone or after a teacher."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from flad_common.config import to_mapping
+from flad_common.error_codes import TRAINING_DIVERGED, FladError
+from flad_edge.adllm.model import AdLlm
+from flad_edge.training.batches import LessonBatch, training_batch
+from flad_edge.training.config import AdLlmTrainConfig
+from flad_edge.training.corpus import Corpus
+from flad_edge.training.objective import objective, weighted_l1
+from flad_edge.training.sampling import Window, draw_epoch, repeats
+from flad_perception.training.checkpoint import load_checkpoint, save_checkpoint
+from flad_perception.training.ema import WeightAverage
+from flad_perception.training.schedule import progress_of, rate_factor
+from flad_planner.language.bank import Bank
+
+_MAY_CHANGE = ("threads", "checkpoint_minutes", "validations", "validation_frames", "test_frames")
+"""Settings that a resumed run may have otherwise."""
+
+Reason = Literal["finished", "budget", "interrupted"]
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """Where a run is."""
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    num_frames: int = 0
+    num_skipped: int = 0
+    elapsed_s: float = 0.0
+    """Training alone, summed over interruptions."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """What one step did."""
+
+    losses: dict[str, float]
+    num_frames: int
+    progress: float
+
+
+class Trainer:
+    """Trains one model; single-threaded.
+
+    Args:
+        model: trained in place, on the device where it is; with adapters, if any.
+        config: how.
+        corpus: what on.
+        bank: words.
+        checkpoint: the file that a run goes on from, if it is there.
+        teacher: an AD-LLM whose waypoints are learned besides the labels.
+        clock: seconds, for budget and checkpoints.
+        should_stop: asked before every step.
+    """
+
+    def __init__(
+        self,
+        model: AdLlm,
+        config: AdLlmTrainConfig,
+        corpus: Corpus,
+        bank: Bank,
+        checkpoint: Path,
+        *,
+        teacher: AdLlm | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        if not (config.epochs or config.minutes):
+            raise ValueError("neither epochs nor minutes are given: the training would not end")
+        self._model, self._config, self._corpus, self._bank = model, config, corpus, bank
+        self._teacher = teacher.eval() if teacher else None
+        self._path, self._clock, self._should_stop = checkpoint, clock, should_stop
+        torch.manual_seed(config.seed)
+        self._optimizer = make_optimizer(model, config)
+        self._average = WeightAverage(model, config.ema_decay)
+        self._times = repeats(corpus.training, config.shares, corpus.num_versions)
+        self._state = RunState()
+        self._num_steps = sum(len(self._epoch(e)) for e in range(config.epochs))
+        self._num_bad = 0
+        self._began = self._saved_at = clock()
+        if checkpoint.is_file():
+            self._resume()
+
+    @property
+    def state(self) -> RunState:
+        """Where the run is; a copy."""
+        state = copy.copy(self._state)
+        state.elapsed_s = self._elapsed_s()
+        return state
+
+    def fit(self, on_step: Callable[[StepResult], None] = lambda result: None) -> Reason:
+        """Train until epochs or time are over, or somebody asks to stop; then write a checkpoint.
+
+        Raises:
+            FladError: (TRAINING_DIVERGED) after several batches without a finite gradient.
+        """
+        state = self._state
+        while not (reason := self._why_end()):
+            batches = self._epoch(state.epoch)
+            while state.step_in_epoch < len(batches) and not (reason := self._why_end()):
+                on_step(self._step(batches[state.step_in_epoch]))
+                if self._clock() - self._saved_at >= 60.0 * self._config.checkpoint_minutes:
+                    self.save()
+            if reason:
+                break
+            state.epoch, state.step_in_epoch = state.epoch + 1, 0
+        self.save()
+        return reason
+
+    def pause(self, work: Callable[[], None]) -> None:
+        """Do ``work``, such as a validation, outside the time budget."""
+        self._state.elapsed_s = self._elapsed_s()
+        work()
+        self._began = self._clock()
+
+    def best_model(self) -> AdLlm:
+        """A copy with the running mean of the weights, ready to answer."""
+        model = copy.deepcopy(self._model)
+        model.load_state_dict(self._average.weights())
+        return model.eval()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        self._state.elapsed_s = self._elapsed_s()
+        self._began = self._saved_at = self._clock()
+        state = {
+            "run": asdict(self._state),
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": self._average.state_dict(),
+            "torch_random": torch.get_rng_state(),
+        }
+        save_checkpoint(self._path, self._belongs_to(), state)
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self._path, self._belongs_to())
+        self._state = RunState(**state["run"])
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._average.load_state_dict(state["average"])
+        torch.set_rng_state(state["torch_random"])
+
+    def _belongs_to(self) -> dict[str, Any]:
+        train = {k: v for k, v in to_mapping(self._config).items() if k not in _MAY_CHANGE}
+        return {
+            "model": to_mapping(self._model.config),
+            "train": train,
+            "data": self._corpus.fingerprint(),
+            "has_teacher": self._teacher is not None,
+        }
+
+    def _epoch(self, epoch: int) -> list[list[Window]]:
+        return draw_epoch(
+            self._corpus.training,
+            self._times,
+            self._model.config.history,
+            batch_frames=self._config.batch_frames,
+            restart=self._config.restart,
+            seed=self._config.seed,
+            epoch=epoch,
+        )
+
+    def _step(self, windows: Sequence[Window]) -> StepResult:
+        state, config = self._state, self._config
+        progress = self._progress()
+        factor = rate_factor(progress, warmup=config.warmup, floor=config.lr_floor)
+        for group in self._optimizer.param_groups:
+            group["lr"] = config.lr * factor
+        rng = random.Random(f"{config.seed}/{state.epoch}/{state.step_in_epoch}")
+        batch = training_batch(
+            self._corpus.training, windows, config.objective, self._bank, rng, config.notices
+        )
+        state.step += 1
+        state.step_in_epoch += 1
+        state.num_frames += batch.num_frames
+        losses = self._learn(batch) if bool((batch.weights > 0.0).any()) else {}
+        return StepResult(losses=losses, num_frames=batch.num_frames, progress=progress)
+
+    def _learn(self, batch: LessonBatch) -> dict[str, float]:
+        self._model.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        losses = self._losses(batch)
+        losses["total"].backward()
+        trained = [p for p in self._model.parameters() if p.requires_grad]
+        norm = float(nn.utils.clip_grad_norm_(trained, self._config.clip_norm))
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        if math.isfinite(norm) and math.isfinite(values["total"]):
+            self._optimizer.step()
+            self._average.update(self._model)
+            self._num_bad = 0
+        else:
+            self._count_bad(values, norm)
+        return values
+
+    def _losses(self, batch: LessonBatch) -> dict[str, torch.Tensor]:
+        config, mask = self._config, batch.clip.frame_mask
+        target, weights = batch.waypoints_m[mask], batch.weights[mask]
+        teaching = None
+        if self._teacher is not None:
+            with torch.no_grad():  # the teacher sees what is there, the student with noise on it
+                teaching = self._teacher(batch.clip).waypoints_m[mask]
+        if config.token_noise > 0.0:
+            noise = config.token_noise * torch.randn_like(batch.clip.tokens)
+            batch.clip.tokens.add_(noise)
+        output = self._model(batch.clip)
+        predicted = output.waypoints_m[mask]
+        loss = objective(
+            predicted,
+            output.completed_logits[mask],
+            target,
+            batch.completed[mask],
+            weights,
+            config.objective,
+        )
+        losses = {"waypoints_m": loss.waypoints_m, "completed": loss.completed}
+        total = loss.total
+        if teaching is not None:
+            everywhere = weights.clamp(min=1e-3)
+            losses["teacher_m"] = weighted_l1(predicted, teaching, everywhere, config.objective)
+            total = total + config.teacher_weight * losses["teacher_m"]
+        return {"total": total, **losses}
+
+    def _count_bad(self, losses: dict[str, float], norm: float) -> None:
+        self._state.num_skipped += 1
+        self._num_bad += 1
+        if self._num_bad >= self._config.max_bad_batches:
+            parts = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+            raise FladError(
+                TRAINING_DIVERGED,
+                f"{self._num_bad} batches in a row gave no finite gradient (norm {norm:.4g}; "
+                f"losses: {parts})",
+            )
+
+    def _elapsed_s(self) -> float:
+        return self._state.elapsed_s + self._clock() - self._began
+
+    def _progress(self) -> float:
+        minutes = self._config.minutes
+        return progress_of(
+            step=self._state.step,
+            num_steps=self._num_steps,
+            elapsed_s=self._elapsed_s(),
+            budget_s=60.0 * minutes if minutes else None,
+        )
+
+    def _why_end(self) -> Reason | None:
+        if self._should_stop():
+            return "interrupted"
+        if self._config.epochs and self._state.epoch >= self._config.epochs:
+            return "finished"
+        if self._config.minutes and self._elapsed_s() >= 60.0 * self._config.minutes:
+            return "budget"
+        return None
+
+
+def make_optimizer(model: nn.Module, config: AdLlmTrainConfig) -> torch.optim.AdamW:
+    """AdamW on what trains; matrices decay, norms, biases, queries and embeddings do not."""
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_matrix = parameter.ndim >= 2 and "embed" not in name and name.endswith("weight")
+            (decayed if is_matrix else plain).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=config.lr, betas=(0.9, config.beta2)
+    )
