@@ -33,6 +33,24 @@ def test_the_gate(candidate_m, live_m, margin_m, passes):
     assert (why is None) == passes
 
 
+@pytest.mark.parametrize(
+    ("new", "why"),
+    [
+        ({"adm_error_m": 0.72}, None),
+        ({"adm_error_m": 0.73}, "ADM's error on held-out clips is 0.73 m, allowed are 0.7"),
+        ({"adm_error_m": math.nan}, "ADM's error on held-out clips is nan"),
+        ({"adm_hash": "", "adm_error_m": math.nan}, "it has no ADM"),
+        ({"clips_hash": "2" * 16, "adm_error_m": 0.1}, "score both on the same"),
+        ({"error_m": 0.6}, "its error on held-out clips is 0.6 m"),
+    ],
+)
+def test_the_gate_looks_at_all_of_the_triple_on_the_same_clips(new, why):
+    both = {"adm_hash": "9" * 16, "clips_hash": "1" * 16, "adm_error_m": 0.7}
+    live = release("old", **both)
+    said = worse_than(release("new", **{**both, **new}), live, margin_m=0.02 + 1e-9)
+    assert (said is None) if why is None else (said is not None and why in said)
+
+
 @pytest.mark.parametrize("margin_m", [-0.1, math.nan, math.inf])
 def test_a_margin_that_lets_everything_through_is_none(margin_m):
     with pytest.raises(ValueError, match="margin_m"):
@@ -46,7 +64,9 @@ def test_another_contract_never_replaces_a_release():
 
 def test_rolling_back_restores_all_three_models_and_remembers_what_was_withdrawn():
     old = release("old", encoder_hash="1" * 16, adllm_hash="2" * 16, adm_hash="3" * 16)
-    new = release("new", encoder_hash="4" * 16, adllm_hash="5" * 16, adm_hash="6" * 16)
+    new = release(
+        "new", encoder_hash="4" * 16, adllm_hash="5" * 16, adm_hash="6" * 16, adm_error_m=0.6
+    )
     history = ReleaseHistory().published(old, margin_m=0.0).published(new, margin_m=0.0)
     back = history.rolled_back()
     assert (history.live, back.live, back.withdrawn) == (new, old, (new,))

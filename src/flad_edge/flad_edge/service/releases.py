@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Releases: encoder, AD-LLM and ADM that were scored together; the gate, and the history.
 
-Plain data: who loads the models and hands them to the service stands elsewhere.
+Plain data: files are :mod:`flad_edge.adapt.store`'s, scores :mod:`flad_edge.adapt.scoring`'s.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ class Release:
     adm_hash: str = ""
     """Empty: this release has no ADM."""
     error_m: float = math.nan
-    """Waypoint L1 on held-out clips, in metres; NaN: not scored."""
+    """Waypoint L1 of the AD-LLM on held-out clips, in metres; NaN: not scored."""
+    adm_error_m: float = math.nan
+    """The same of the ADM."""
+    clips_hash: str = ""
+    """Which clips they were; errors of different clips cannot be compared."""
     waypoint_step_s: float = 0.5
 
     def __post_init__(self) -> None:
@@ -40,9 +44,9 @@ class Release:
             )
         if not (math.isfinite(self.waypoint_step_s) and self.waypoint_step_s > 0.0):
             raise ValueError(f"waypoint_step_s must be positive, got {self.waypoint_step_s}")
-        for field in ("encoder_hash", "adllm_hash", "adm_hash"):
-            value = getattr(self, field)
-            if not _HASH.fullmatch(value) and not (field == "adm_hash" and not value):
+        for field in ("encoder_hash", "adllm_hash", "adm_hash", "clips_hash"):
+            value, may_be_empty = getattr(self, field), field in ("adm_hash", "clips_hash")
+            if not _HASH.fullmatch(value) and not (may_be_empty and not value):
                 raise ValueError(f"{field} must be 16 hexadecimal digits, got {value[:80]!r}")
 
 
@@ -96,7 +100,8 @@ class ReleaseHistory:
 def worse_than(candidate: Release, live: Release, *, margin_m: float) -> str | None:
     """Why ``candidate`` must not replace ``live``; None if it is not worse by more than a margin.
 
-    Both errors must be of the same held-out clips. A release that was not scored never passes.
+    A release that was not scored never passes; nor does one without an ADM where the live one has
+    one, because its vehicles count on it when the edge is silent.
 
     Raises:
         ValueError: if the margin is negative or not finite.
@@ -110,9 +115,22 @@ def worse_than(candidate: Release, live: Release, *, margin_m: float) -> str | N
         )
     if not math.isfinite(candidate.error_m):
         return f"its error on held-out clips is {candidate.error_m}, it must be a number"
-    if math.isfinite(live.error_m) and candidate.error_m > live.error_m + margin_m:
+    if math.isfinite(live.error_m) and candidate.clips_hash != live.clips_hash:
         return (
-            f"its error on held-out clips is {candidate.error_m:.4g} m, allowed are "
-            f"{live.error_m:.4g} + {margin_m:g} m"
+            f"it was scored on clips {candidate.clips_hash or 'unknown'}, {live.name!r} on "
+            f"{live.clips_hash or 'unknown'}: score both on the same"
         )
+    if live.adm_hash and not candidate.adm_hash:
+        return f"it has no ADM, and vehicles hold that of {live.name!r} to fall back on"
+    if candidate.adm_hash and not math.isfinite(candidate.adm_error_m):
+        return f"its ADM's error on held-out clips is {candidate.adm_error_m}, it must be a number"
+    for what, new_m, old_m in (
+        ("error", candidate.error_m, live.error_m),
+        ("ADM's error", candidate.adm_error_m, live.adm_error_m),
+    ):
+        if math.isfinite(old_m) and math.isfinite(new_m) and new_m > old_m + margin_m:
+            return (
+                f"its {what} on held-out clips is {new_m:.4g} m, allowed are "
+                f"{old_m:.4g} + {margin_m:g} m"
+            )
     return None

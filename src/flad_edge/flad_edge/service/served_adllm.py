@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from flad_edge.adapt.store import StoredRelease
 from flad_edge.adllm.model import AdLlm
 from flad_edge.adllm.weights import load_adllm
 from flad_edge.service.driving_model import ServedModel
@@ -38,6 +39,26 @@ def served_adllm(
         adllm_hash=identity.hash,
         waypoint_step_s=model.config.waypoint_step_s,
     )
+    return _served(model, release, device)
+
+
+def served_release(stored: StoredRelease, *, device: str = "cpu") -> ServedModel:
+    """Load the AD-LLM of a release out of a store.
+
+    Raises:
+        OSError: if its file is gone.
+        ValueError: if the file is damaged, or is another model than the one that was scored.
+    """
+    model, identity = load_adllm(stored.adllm)
+    if identity.hash != stored.release.adllm_hash:
+        raise ValueError(
+            f"release {stored.release.name!r} has AD-LLM {stored.release.adllm_hash}, "
+            f"{stored.adllm} holds {identity.hash}"
+        )
+    return _served(model, stored.release, device)
+
+
+def _served(model: AdLlm, release: Release, device: str) -> ServedModel:
     model.to(torch.device(device))
 
     def complaint(instruction: str, notice: str | None) -> str | None:
