@@ -249,6 +249,24 @@ ANSWER_LATE = ErrorCode(
     meaning="The time that a request allows passed before its answer was there.",
     help="Look at the edge's latency in /diagnostics; serve fewer vehicles or a smaller model.",
 )
+EDGE_STOPPED = ErrorCode(
+    number=810,
+    name="EDGE_STOPPED",
+    meaning="The edge was taken out of service while a request waited.",
+    help="Nothing, where somebody stopped it; else read the edge's log. The vehicle falls back.",
+)
+UPLOAD_REFUSED = ErrorCode(
+    number=811,
+    name="UPLOAD_REFUSED",
+    meaning="A clip that a vehicle uploaded is damaged, is of another encoder, or names nobody.",
+    help="The message says what arrived and what is allowed; give the vehicle the live release.",
+)
+UPLOAD_QUOTA = ErrorCode(
+    number=812,
+    name="UPLOAD_QUOTA",
+    meaning="A vehicle has uploaded as much as one may, or uploads come faster than they are kept.",
+    help="Nothing, where this is wanted; else raise adapt.uploads in the edge's parameters.",
+)
 
 # 9xx: updates of vehicles that train, on their way into the edge's model.
 UPDATE_MALFORMED = ErrorCode(
