@@ -7,11 +7,15 @@ import argparse
 import importlib
 from collections.abc import Mapping
 
-SUMMARY = "train a model: encoder"
-NEEDS = ("vehicle", "train")
+SUMMARY = "train a model: encoder, adllm, adm"
+NEEDS = ("vehicle", "train", "edge")
 HANDS_OVER = True
 
-MODELS: Mapping[str, str] = {"encoder": "flad_perception.training.cli"}
+MODELS: Mapping[str, str] = {
+    "encoder": "flad_perception.training.cli",
+    "adllm": "flad_edge.training.cli",
+    "adm": "flad_edge.training.adm_cli",
+}
 """What can be trained, and the module whose ``main`` parses the rest of the line."""
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -139,8 +139,8 @@ def _rows(
 ) -> Answers:
     counts = batch.clip.num_frames
 
-    def each(values: Sequence[object], dtype: type) -> NDArray[np.generic]:
-        return np.repeat(np.asarray(values, dtype=dtype), counts)
+    def each(values: Sequence[object]) -> NDArray[Any]:
+        return np.repeat(np.asarray(values), counts)
 
     groups = [GROUPS.index(n.group) if n.group in GROUPS else -1 for n in shown]
     whole = Answers(
@@ -149,8 +149,8 @@ def _rows(
         completed_p=completed_p,
         completed=np.concatenate([n.clip.completed for n in shown]),
         speed_mps=np.concatenate([n.clip.speed_mps for n in shown]),
-        group=each(groups, np.int64),
-        town=each([n.town for n in shown], np.str_),
-        weather_id=each([n.weather_id for n in shown], np.int64),
+        group=each(groups),
+        town=each([n.town for n in shown]),
+        weather_id=each([n.weather_id for n in shown]),
     )
-    return whole.where(np.isfinite(whole.target_m).all(axis=(1, 2)))
+    return whole.where(np.asarray(np.isfinite(whole.target_m).all(axis=(1, 2))))

@@ -28,8 +28,15 @@ from flad_edge.adllm.tokenizer import TextTokenizer, tokenizer_of_checkpoint, tr
 from flad_edge.adllm.weights import load_adllm, save_adllm
 from flad_edge.training.card import CardFacts, model_card
 from flad_edge.training.config import AdLlmTrainConfig, load_train_config
-from flad_edge.training.corpus import Corpus, load_corpus, num_frames, read_uploads, usable_runs
+from flad_edge.training.corpus import (
+    Corpus,
+    load_corpus,
+    read_uploads,
+    usable_runs,
+    wanted_features,
+)
 from flad_edge.training.examine import examine, some, summary_line
+from flad_edge.training.feature_jobs import fill_cache, missing, num_frames
 from flad_edge.training.features import open_encoder
 from flad_edge.training.run_log import RunLog
 from flad_edge.training.trainer import StepResult, Trainer
@@ -188,12 +195,16 @@ def _corpus(
     runs, refused = usable_runs(args.data, args.leave_out) if args.data else ([], [])
     uploads, bad = read_uploads(args.clips)
     cache = args.features or args.out / "features"
+    jobs = missing(wanted_features(runs, train), encoder, cache)
     began = time.perf_counter()
-    with log.progress("features", num_frames(runs, train.phases)) as bar:
-        corpus = load_corpus(
-            runs, encoder, cache, train, bank, uploads, [*refused, *bad], on_frames=bar.update
-        )
-    print(f"features of {len(runs)} runs in {time.perf_counter() - began:.0f} s")
+    with log.progress("features", num_frames(jobs)) as bar:
+        fill_cache(jobs, args.encoder, cache, train.threads, on_frames=bar.update)
+    made_s, began = time.perf_counter() - began, time.perf_counter()
+    corpus = load_corpus(runs, encoder, cache, train, bank, uploads, [*refused, *bad])
+    print(
+        f"features: {num_frames(jobs)} new frames in {made_s:.0f} s; {len(runs)} runs told in "
+        f"{time.perf_counter() - began:.0f} s"
+    )
     return corpus
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flad_edge.training.clip_file import FeatureClip, read_clip
 from flad_edge.training.config import AdLlmTrainConfig
-from flad_edge.training.features import FRAME_STEP, PHASES, cached_features
-from flad_edge.training.lessons import Lesson, group_of, lessons_of
+from flad_edge.training.feature_jobs import Job
+from flad_edge.training.features import PHASES, cached_features
+from flad_edge.training.lessons import Drive, Lesson, group_of
 from flad_perception.data.lmdrive import BadFileError, Run, find_runs
 from flad_perception.data.pack import COMPLETE
 from flad_perception.weights import LoadedEncoder
@@ -89,13 +90,13 @@ def usable_runs(
     return runs, refused
 
 
-def num_frames(runs: Sequence[Run], phases: int) -> int:
-    """Frames that :func:`load_corpus` encodes or reads."""
-    return sum(
-        max(0, -(-(run.num_frames - phase) // FRAME_STEP))
+def wanted_features(runs: Sequence[Run], config: AdLlmTrainConfig) -> list[Job]:
+    """What :func:`load_corpus` reads; of held-out runs one phase."""
+    return [
+        (run, phase)
         for run in runs
-        for phase in PHASES[:phases]
-    )
+        for phase in PHASES[: config.phases if _part(run, config) == "training" else 1]
+    ]
 
 
 def load_corpus(
@@ -106,7 +107,6 @@ def load_corpus(
     bank: Bank,
     uploads: Sequence[FeatureClip] = (),
     refused: Sequence[str] = (),
-    on_frames: Callable[[int], None] = lambda frames: None,
 ) -> Corpus:
     """Features of every run, told in every way; held-out ones in one.
 
@@ -118,7 +118,6 @@ def load_corpus(
         bank: words.
         uploads: clips of vehicles; they are trained on, whatever town they are of.
         refused: what is known to be unusable already.
-        on_frames: told how many more frames are done.
     """
     parts: dict[str, list[Lesson]] = {"training": [], "weathers": [], "towns": []}
     refusals = list(refused)
@@ -127,11 +126,11 @@ def load_corpus(
         is_training = part == "training"
         for phase in PHASES[: config.phases if is_training else 1]:
             try:
-                features = cached_features(run, encoder, cache, phase, on_frames)
+                features = cached_features(run, encoder, cache, phase)
+                drive = Drive(run, features, config.lessons)
                 for telling in range(config.lessons.tellings if is_training else 1):
-                    seed = telling if is_training else _TEST_TELLING
-                    told = 1000 * config.seed + seed
-                    parts[part] += lessons_of(features, run, config.lessons, bank, told)
+                    seed = 1000 * config.seed + telling if is_training else _TEST_TELLING
+                    parts[part] += drive.lessons(bank, seed)
             except (BadFileError, ValueError) as error:
                 refusals.append(f"{run.name}: {error}")
                 break

@@ -7,6 +7,8 @@ the first two points alone: their distance is the speed that is wanted, their mi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -113,6 +115,6 @@ def _side(answers: Answers) -> Points:
     return np.asarray(answers.predicted_m[:, -1, 1] * np.sign(answers.target_m[:, -1, 1]))
 
 
-def _put(found: dict[str, float], name: str, values: NDArray[np.generic]) -> None:
+def _put(found: dict[str, float], name: str, values: NDArray[Any]) -> None:
     if len(values):
         found[name] = float(np.mean(values))

@@ -32,11 +32,12 @@ from flad_planner.language.recorded import (
     moments,
     speed_requests,
 )
-from flad_planner.language.route_view import LANE_CHANGES, Manoeuvre, Place, PlaceFacts
+from flad_planner.language.route_view import LANE_CHANGES, Manoeuvre, Place
 
 GROUPS = ("left", "right", "straight", "change", "follow", "start", "speed")
 """Kinds of instruction that ask for the same thing; balanced in training, told apart in figures."""
 
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 _PLACES = (Place.UNKNOWN, Place.CROSSING, Place.T_JUNCTION)
 
 
@@ -108,53 +109,71 @@ def group_of(kind: Kind) -> str:
     return "follow"
 
 
-def lessons_of(
-    features: RunFeatures, run: Run, config: LessonConfig, bank: Bank, seed: int
-) -> list[Lesson]:
-    """The clips of one run in one telling.
+class Drive:
+    """One run's features and its course, to be told in one way or another.
 
     Raises:
         BadFileError: if the run's measurements cannot be read or told.
+        ValueError: if there is nothing to learn from the run, see :meth:`RunFeatures.waypoints`.
     """
-    told = told_clips(run, features, config, seed)
-    waypoints = features.waypoints(config.labels)
-    lessons = []
-    for clip in told:
-        inside = (features.frame >= clip.start_frame) & (features.frame < clip.end_frame)
-        first, count = int(np.argmax(inside)), int(inside.sum())
-        if count < config.min_frames:
-            continue
-        part = slice(first, first + count)
-        if not np.isfinite(waypoints[part]).any():
-            continue
-        lessons.append(_lesson(features, waypoints, clip, part, bank))
-    return lessons
 
+    def __init__(self, run: Run, features: RunFeatures, config: LessonConfig) -> None:
+        self._features, self._config = features, config
+        self._waypoints_m = features.waypoints(config.labels)
+        self._path = run.folder / "measurements_all.json"
+        try:
+            told = json.loads(self._path.read_text(encoding="utf-8"))
+            self._measured: Sequence[Mapping[str, Any]] = told[: run.num_frames]
+            states = _light_states(features, len(self._measured))
+            self._course = moments(self._measured, light_states=states)
+        except _UNREADABLE as error:
+            raise self._bad(error) from error
+        self._manoeuvres = _manoeuvres(self._course)
 
-def told_clips(run: Run, features: RunFeatures, config: LessonConfig, seed: int) -> list[Clip]:
-    """Where the narrator speaks on this drive, at the recording's 10 frames a second.
+    def lessons(self, bank: Bank, seed: int) -> list[Lesson]:
+        """Its clips in one telling; another seed is another telling.
 
-    Raises:
-        BadFileError: see :func:`lessons_of`.
-    """
-    path = run.folder / "measurements_all.json"
-    try:
-        measured = json.loads(path.read_text(encoding="utf-8"))[: run.num_frames]
-        seen = _moments(measured, features, config, seed)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        Raises:
+            BadFileError: if it cannot be told.
+        """
+        lessons = []
+        for clip in self.told(seed):
+            frame = self._features.frame
+            inside = (frame >= clip.start_frame) & (frame < clip.end_frame)
+            first, count = int(np.argmax(inside)), int(inside.sum())
+            part = slice(first, first + count)
+            if count < self._config.min_frames or not np.isfinite(self._waypoints_m[part]).any():
+                continue
+            lessons.append(_lesson(self._features, self._waypoints_m, clip, part, bank))
+        return lessons
+
+    def told(self, seed: int) -> list[Clip]:
+        """Where the narrator speaks, at the recording's 10 frames a second.
+
+        Raises:
+            BadFileError: if it cannot be told.
+        """
+        try:
+            requests = speed_requests(self._measured, self._config.hindsight, seed)
+        except _UNREADABLE as error:
+            raise self._bad(error) from error
+        places = _places(self._manoeuvres, seed)
+        seen = [
+            replace(
+                moment,
+                view=replace(
+                    moment.view,
+                    request=request,
+                    manoeuvres=tuple(places.get(m.start_m, m) for m in moment.view.manoeuvres),
+                ),
+            )
+            for moment, request in zip(self._course, requests, strict=True)
+        ]
+        return mine(seen, self._config.miner, seed)
+
+    def _bad(self, error: Exception) -> BadFileError:
         what = error if isinstance(error, RecordingError) else repr(error)
-        raise BadFileError(path, f"cannot be told: {what}") from error
-    return mine(seen, config.miner, seed)
-
-
-def _moments(
-    measured: Sequence[Mapping[str, Any]], features: RunFeatures, config: LessonConfig, seed: int
-) -> list[Moment]:
-    states = _light_states(features, len(measured))
-    requests = speed_requests(measured, config.hindsight, seed)
-    plain = moments(measured, light_states=states, requests=requests)
-    facts = _places(plain, seed)
-    return moments(measured, facts, light_states=states, requests=requests) if facts else plain
+        return BadFileError(self._path, f"cannot be told: {what}")
 
 
 def _light_states(features: RunFeatures, num_frames: int) -> list[int | None]:
@@ -165,24 +184,25 @@ def _light_states(features: RunFeatures, num_frames: int) -> list[int | None]:
     return [int(s) if int(s) in known else None for s in states]
 
 
-def _places(seen: Iterable[Moment], seed: int) -> dict[int, PlaceFacts]:
-    """Shapes of the manoeuvres' places, drawn: a recording does not know its map.
+def _manoeuvres(course: Iterable[Moment]) -> list[Manoeuvre]:
+    """Those that ever came into view, in their order."""
+    by_start = {m.start_m: m for moment in course for m in moment.view.manoeuvres}
+    return [by_start[start_m] for start_m in sorted(by_start)]
+
+
+def _places(manoeuvres: Sequence[Manoeuvre], seed: int) -> dict[float, Manoeuvre]:
+    """The manoeuvres by their beginning, shapes of their places drawn: no map is recorded.
 
     A driving vehicle is told of crossings and T-junctions by its map. Which of them it is does not
     matter to where it shall go, so each word must come up with each manoeuvre.
     """
-    by_start: dict[float, Manoeuvre] = {}
-    for moment in seen:
-        for manoeuvre in moment.view.manoeuvres:
-            by_start.setdefault(manoeuvre.start_m, manoeuvre)
-    facts = {}
-    # All manoeuvres of a route come into view once, unless the drive ended before.
-    for number, start_m in enumerate(sorted(by_start)):
-        manoeuvre = by_start[start_m]
+    placed = {}
+    for number, manoeuvre in enumerate(manoeuvres):
         if manoeuvre.command not in LANE_CHANGES:
             place = random.Random(f"{seed}/place/{number}").choice(_PLACES)
-            facts[number] = replace(manoeuvre.facts, place=place)
-    return facts
+            facts = replace(manoeuvre.facts, place=place)
+            placed[manoeuvre.start_m] = replace(manoeuvre, facts=facts)
+    return placed
 
 
 def _lesson(

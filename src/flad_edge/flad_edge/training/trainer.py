@@ -114,13 +114,12 @@ class Trainer:
         state = self._state
         while not (reason := self._why_end()):
             batches = self._epoch(state.epoch)
-            while state.step_in_epoch < len(batches) and not (reason := self._why_end()):
+            while state.step_in_epoch < len(batches) and self._why_end() is None:
                 on_step(self._step(batches[state.step_in_epoch]))
                 if self._clock() - self._saved_at >= 60.0 * self._config.checkpoint_minutes:
                     self.save()
-            if reason:
-                break
-            state.epoch, state.step_in_epoch = state.epoch + 1, 0
+            if state.step_in_epoch == len(batches):
+                state.epoch, state.step_in_epoch = state.epoch + 1, 0
         self.save()
         return reason
 
@@ -272,7 +271,8 @@ class Trainer:
 
 def make_optimizer(model: nn.Module, config: AdLlmTrainConfig) -> torch.optim.AdamW:
     """AdamW on what trains; matrices decay, norms, biases, queries and embeddings do not."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_matrix = parameter.ndim >= 2 and "embed" not in name and name.endswith("weight")
