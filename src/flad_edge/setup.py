@@ -14,6 +14,8 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/config/adllm", glob("../../config/adllm/*.yaml")),
+        (f"share/{PACKAGE}/config", ["../../config/devices.yaml"]),
+        (f"share/{PACKAGE}/config/clusters", glob("../../config/clusters/*")),
         (f"share/{PACKAGE}/config/training", glob("../../config/training/adllm_*.yaml")),
     ],
     entry_points={

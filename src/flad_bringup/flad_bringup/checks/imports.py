@@ -45,7 +45,7 @@ REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "flad_perception": ("vehicle", "train"),
     "flad_pipeline": ("vehicle",),
     "flad_carla": ("vehicle", "carla"),
-    "flad_edge": ("vehicle", "edge"),
+    "flad_edge": ("vehicle", "edge", "train"),
     "flad_bringup": ("vehicle",),
 }
 """The requirement sets that must cover what a package imports."""
