@@ -52,9 +52,9 @@ class StrategyConfig:
         return self.proximal_mu if self.name == "fedprox" else 0.0
 
     @property
-    def needs_all_at_once(self) -> bool:
-        """Whether every client's state must be held; else they may stream."""
-        return self.name in ("median", "trimmed_mean", "krum")
+    def least_updates(self) -> int:
+        """With fewer there is no next model."""
+        return 2 * self.num_byzantine + 3 if self.name == "krum" else 1
 
 
 class Aggregator:
