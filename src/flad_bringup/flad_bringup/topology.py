@@ -65,6 +65,18 @@ ENCODER = NodeSpec(
         ("diagnostics", "/diagnostics"),
     ),
 )
+DRIVER = NodeSpec(
+    package="flad_edge",
+    executable="driver",
+    per_vehicle=True,
+    lifecycle=True,
+    optional=True,
+    remappings=(
+        ("edge/requests", "/edge/requests"),
+        ("edge/answers", "/edge/answers"),
+        ("diagnostics", "/diagnostics"),
+    ),
+)
 EDGE = NodeSpec(
     package="flad_edge",
     executable="edge",
@@ -78,7 +90,7 @@ BRIDGE = NodeSpec(
     lifecycle=False,
 )
 
-VEHICLE_NODES = (PLANNER, ENCODER)
+VEHICLE_NODES = (PLANNER, ENCODER, DRIVER)
 """What runs on every vehicle."""
 EDGE_NODES = (EDGE,)
 """What runs on an edge, for all its vehicles; its topics begin with ``/edge``."""

@@ -117,7 +117,7 @@ class DriverNode(LifecycleNode):
         Driver(config.driver, has_adm=self._adm is not None, aligned=self._lockstep)
         self._plan_pub = self.create_lifecycle_publisher(Plan, "plan", STATE)
         self._status_pub = self.create_lifecycle_publisher(DriverStatus, "driver_status", LATCHED)
-        self._request_pub = self.create_lifecycle_publisher(DriveRequest, "/edge/requests", MANY)
+        self._request_pub = self.create_lifecycle_publisher(DriveRequest, "edge/requests", MANY)
         self._diagnostics_pub = self.create_lifecycle_publisher(
             DiagnosticArray, "diagnostics", DIAGNOSTICS
         )
@@ -129,7 +129,7 @@ class DriverNode(LifecycleNode):
             self.create_subscription(String, "instruction", self._on_instruction, LATCHED),
             self.create_subscription(String, "notice", self._on_notice, LATCHED),
             self.create_subscription(
-                DriveAnswer, "/edge/answers", self._on_answer, ANSWERS, event_callbacks=events
+                DriveAnswer, "edge/answers", self._on_answer, ANSWERS, event_callbacks=events
             ),
             self.create_subscription(SceneTokens, "scene_tokens", self._on_tokens, LOCKSTEP),
         ]

@@ -31,6 +31,7 @@ NAMES = {
     "launch_ros.event_handlers": ["OnStateTransition"],
     "launch_ros.events": [],
     "launch_ros.events.lifecycle": ["ChangeState"],
+    "launch_ros.parameter_descriptions": ["ParameterValue"],
     "launch_ros.substitutions": ["FindPackageShare"],
 }
 
@@ -64,7 +65,7 @@ def of_kind(actions, *kinds):
     return [action for action in actions if action.kind in kinds]
 
 
-@pytest.mark.parametrize("name", ["vehicle", "simulation"])
+@pytest.mark.parametrize("name", ["vehicle", "simulation", "edge"])
 def test_every_argument_is_declared_with_a_sentence_and_used(described, name):
     actions = described(name)
     declared = {a.args[0]: a.kwargs for a in of_kind(actions, "DeclareLaunchArgument")}
@@ -86,7 +87,7 @@ def test_every_argument_is_declared_with_a_sentence_and_used(described, name):
     assert used == set(declared)
     for argument, options in declared.items():
         assert options["description"].endswith("."), argument
-        if options.get("choices"):
+        if options.get("choices") and "default_value" in options:
             assert options["default_value"] in options["choices"]
 
 
@@ -124,6 +125,16 @@ def test_a_node_is_activated_once_and_not_again_by_hand(described):
     for handler in handlers:
         transition = handler.args[0].kwargs
         assert (transition["start_state"], transition["goal_state"]) == ("configuring", "inactive")
+
+
+def test_the_edge_has_the_nodes_of_the_topology_and_a_model_of_its_own(described):
+    (node,) = of_kind(described("edge"), "LifecycleNode")
+    (spec,) = topology.EDGE_NODES
+
+    assert (node.kwargs["package"], node.kwargs["executable"]) == (spec.package, spec.executable)
+    file, needed = node.kwargs["parameters"]
+    assert str(file) == "<params_file>" and set(needed) == {"model", "encoder_hash"}
+    assert all(value.kwargs["value_type"] is str for value in needed.values())
 
 
 def test_the_simulation_has_the_world_and_the_bridge(described):

@@ -55,10 +55,10 @@ def test_only_relative_names_are_remapped(workspace, spec):
         assert name in strings or f"/{name.split('/')[-1]}" in strings  # "<camera>/image"
 
 
-@pytest.mark.parametrize("name", ["vehicle", "simulation"])
+@pytest.mark.parametrize("name", ["vehicle", "simulation", "edge"])
 def test_launch_files_take_their_nodes_from_here(workspace, name):
     text = (workspace.root / "launch" / f"{name}.launch.py").read_text()
-    wanted = "VEHICLE_NODES" if name == "vehicle" else "SIMULATION_NODES"
+    wanted = f"{name.upper()}_NODES"
 
     assert f"in {wanted}" in text
     assert "/carla/" not in text.split('"""')[2].replace("below /carla/", "")

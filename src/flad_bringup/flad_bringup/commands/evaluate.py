@@ -7,7 +7,7 @@ import argparse
 import importlib
 
 SUMMARY = "drive routes in closed loop and score them"
-NEEDS = ("vehicle", "sim", "carla")
+NEEDS = ("vehicle", "sim", "carla", "edge")
 HANDS_OVER = True
 
 

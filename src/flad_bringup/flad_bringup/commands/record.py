@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 import importlib
 
-SUMMARY = "record the expert's driving in LMDrive's layout"
-NEEDS = ("vehicle", "sim", "carla")
+SUMMARY = "record driving in LMDrive's layout, labelled by the expert"
+NEEDS = ("vehicle", "sim", "carla", "edge")
 HANDS_OVER = True
 
 

@@ -29,6 +29,11 @@ ENCODER_TOPICS = {
     "odometry": "/carla/{vehicle}/odometry",
     "diagnostics": "/diagnostics",
 }
+DRIVER_TOPICS = {
+    "edge/requests": "/edge/requests",
+    "edge/answers": "/edge/answers",
+    "diagnostics": "/diagnostics",
+}
 CAMERA_TOPIC = "/carla/{vehicle}/{camera}/image"
 
 
@@ -153,7 +158,9 @@ def start_driver(
     if driver.adm is not None:
         parameters |= {"adm": str(driver.adm), "adm_encoder_hash": _text(driver.encoder_hash)}
     command = [sys.executable, "-m", "flad_edge.driver_node", "--ros-args"]
-    command += ["-r", f"__ns:=/{role}", "-r", "diagnostics:=/diagnostics"]
+    command += ["-r", f"__ns:=/{role}"]
+    for name, topic in DRIVER_TOPICS.items():
+        command += ["-r", f"{name}:={topic}"]
     for name, value in parameters.items():
         command += ["-p", f"{name}:={value}"]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}

@@ -28,6 +28,7 @@ from flad_carla.report.sweep import Area
 from flad_carla.report.thumbnails import far_camera, main_camera, thumbnail
 from flad_carla.run_log import (
     BodyView,
+    DriverView,
     Infraction,
     LightView,
     Observer,
@@ -43,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 _LIGHT_RANGE_M = 40.0
 _WAIT_S = 0.2  # how long a picture waits for a tick with a prediction of its own
+_DURATION = re.compile(r" for [\d.]+ s\b")
 _DISTANCE = re.compile(r" (in|at) -?[\d.]+ ?m\b")
 
 
@@ -117,6 +119,14 @@ def light_ahead(entry: TickEntry) -> float:
     return state
 
 
+def driver_words(driver: DriverView | None) -> str:
+    """Who drives, and why if it is not the edge; empty without words."""
+    if driver is None:
+        return ""
+    why = _DURATION.sub("", driver.why)
+    return f"{driver.who}: {why}" if why else driver.who
+
+
 class _Run:
     """The run in the making."""
 
@@ -150,9 +160,15 @@ class _Run:
             self._add_light(t, light)
         # Distances change in every tick; what it is that is near does not.
         expert = _DISTANCE.sub("", entry.expert.reason) if entry.expert else ""
-        for name, text in zip(
-            TEXT_TRACKS, (entry.instruction, entry.planner_state, expert), strict=True
-        ):
+        driver = entry.driver
+        said = (
+            entry.instruction,
+            entry.planner_state,
+            expert,
+            driver_words(driver),
+            driver.notice if driver else "",
+        )
+        for name, text in zip(TEXT_TRACKS, said, strict=True):
             track = self._texts[name]
             if text != (track[-1][1] if track else ""):
                 track.append((round(t, 3), text))
@@ -212,6 +228,8 @@ class _Run:
             entry.latency_s,
             entry.perturbation,
             light_ahead(entry),
+            entry.driver.latency_s if entry.driver else math.nan,
+            entry.driver.completed if entry.driver else math.nan,
         )
         for name, value in zip(EGO_COLUMNS, row, strict=True):
             self._ego[name].append(value)

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from flad_carla.report.page_data import kind_label, pack_runs
+from flad_carla.report.page_driver import driver_cards
 from flad_carla.report.page_perception import encoder_words
 from flad_carla.report.run_file import RunRecord, load_runs
 from flad_carla.report.summary import Spread, Summary, driven_m, summarize
@@ -83,6 +84,7 @@ def _facts(runs: Sequence[RunRecord], summary: Summary) -> list[tuple[str, str]]
     facts = [
         ("Protocol", _joined([info.protocol for info in infos])),
         ("Driver", _joined([info.driver for info in infos])),
+        ("Driving model", _joined([info.driver_model for info in infos])),
         ("Encoder", _joined([encoder_words(run.perception) for run in runs])),
         ("Seed", _joined([str(info.seed) for info in infos])),
         ("Runs", f"{summary.num_runs} of {summary.num_requested}"),
@@ -123,6 +125,7 @@ def _cards(runs: Sequence[RunRecord], summary: Summary) -> list[dict[str, Any]]:
             else "",
         },
     ]
+    cards += driver_cards(runs)
     optional: dict[str, Any] = {"lead": False, "dots": (), "band": None}
     return [optional | card for card in cards]
 

@@ -18,6 +18,7 @@ from flad_carla.run_log import LaneShape
 
 _CURVE_PERIOD_S = 0.1  # the page draws curves at 10 Hz
 _STEPS = {"t": 0.01, "x": 0.02, "y": 0.02, "yaw": 0.2, "completion": 0.01, "light": 1.0}
+_STEPS |= {"answer": 0.0005, "completed": 0.01}
 _DEFAULT_STEP = 0.002
 _LANE_TOLERANCE_M = 0.06
 _BASE64 = 4 / 3

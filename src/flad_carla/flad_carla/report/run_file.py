@@ -23,7 +23,7 @@ from flad_carla.run_log import Infraction, LaneShape, RoutePoint, RunInfo, RunRe
 
 Column = NDArray[Any]
 
-FORMAT = 2
+FORMAT = 3
 # One value per tick.
 EGO_COLUMNS = (
     "t",
@@ -39,6 +39,8 @@ EGO_COLUMNS = (
     "latency",
     "perturbation",
     "light",  # state of the light ahead, NaN where there is none
+    "answer",  # s of wall time from the newest frame's tokens to its plan, NaN without words
+    "completed",  # probability that the instruction has been carried out, NaN where not said
 )
 # One value per actor and animation step, sorted by actor, then step.
 TRACK_COLUMNS = ("actor", "step", "x", "y", "yaw")
@@ -46,7 +48,7 @@ TRACK_COLUMNS = ("actor", "step", "x", "y", "yaw")
 LIGHT_COLUMNS = ("light", "t", "state")
 # One value per plan point; ``plan`` counts the plans, ``t`` is when the plan was first followed.
 PLAN_COLUMNS = ("plan", "t", "x", "y")
-TEXT_TRACKS = ("instruction", "planner_state", "expert")
+TEXT_TRACKS = ("instruction", "planner_state", "expert", "driver", "notice")
 _PERCEPTION_FACTS = ("encoder", "model_hash", "missing_views", "has_lidar")
 
 

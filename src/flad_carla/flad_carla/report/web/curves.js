@@ -38,14 +38,26 @@ function drawCurves(run, seek) {
     const most = Math.max(0.01, ...Array.from(ego.latency, (v) => v || 0)), at = panel(svg, x, width, y0, h, "Latency", "ms", 0, most * 1000, [0, most * 1000]);
     svg.append(line(ego.t, ego.latency, x, (v) => at(v * 1000), "var(--accent)"));
   });
+  if (has("answer")) add(46, (y0, h) => {
+    const most = Math.max(20, Math.ceil(Math.max(...Array.from(ego.answer, (v) => v || 0)) * 100) * 10);
+    const at = panel(svg, x, width, y0, h, "Answer", "ms", 0, most, [0, most]);
+    svg.append(line(ego.t, ego.answer, x, (v) => at(v * 1000), "var(--accent)"));
+    legend(svg, width, y0, [["tokens to plan, wall clock", "var(--accent)"]]);
+  });
+  if (has("completed")) add(40, (y0, h) => {
+    const at = panel(svg, x, width, y0, h, "Done", "P", 0, 1, [0, 1]);
+    svg.append(line(ego.t, ego.completed, x, at, "var(--good)"));
+    legend(svg, width, y0, [["instruction carried out, says the model", "var(--good)"]]);
+  });
   if (has("light")) add(13, (y0, h) => strip(svg, y0, h, "Light", segments(ego.t, ego.light), x, run.end, (v) => v >= 0 && { fill: `var(--${LIGHTS[v]})`, word: LIGHT_WORDS[v] }));
   if (run.seen) addSightCurves(svg, run, x, width, add);
-  for (const [name, label] of [["planner_state", "Planner"], ["instruction", "Instruction"], ["expert", "Expert"]]) {
+  for (const [name, label] of [["driver", "Drives"], ["planner_state", "Planner"], ["instruction", "Told"], ["notice", "Notice"], ["expert", "Expert"]]) {
     const track = run.texts[name] ?? [];
     if (!track.length) continue;
     const parts = track.map(([t, text], i) => ({ from: t, to: i + 1 < track.length ? track[i + 1][0] : run.end, value: text }));
+    const drives = { adllm: "var(--accent-soft)", adm: "var(--yellow)", nobody: "var(--bad)" };
     const calm = (text) => /^(|FOLLOWING|cruise.*|following.*)$/i.test(text);
-    add(17, (y0, h) => strip(svg, y0, h, label, parts, x, run.end, (text) => text && { fill: calm(text) ? "var(--line)" : "var(--accent-soft)", word: text, write: true }));
+    add(17, (y0, h) => strip(svg, y0, h, label, parts, x, run.end, (text) => text && { fill: name === "driver" ? drives[text.split(":")[0]] ?? "var(--line)" : calm(text) ? "var(--line)" : "var(--accent-soft)", word: text, write: true }));
   }
   axis(svg, x, width, y, run.end);
   for (const event of run.infractions.filter((e) => e.placed)) {

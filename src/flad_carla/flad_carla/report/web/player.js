@@ -77,7 +77,7 @@ function drawHud(run, t, ego) {
   Object.assign($("hud-steer").style, { left: `${50 + Math.min(0, steer)}%`, width: `${Math.abs(steer)}%` });
   const words = [["Route", `${ego.completion.toFixed(1)} %`]];
   if (!Number.isNaN(ego.light)) words.push(["Light", LIGHT_WORDS[ego.light], `var(--${LIGHTS[ego.light]})`]);
-  for (const [name, label] of [["planner_state", "Planner"], ["expert", "Why"], ["instruction", "Told"]]) {
+  for (const [name, label] of [["driver", "Drives"], ["instruction", "Told"], ["notice", "Notice"], ["planner_state", "Planner"], ["expert", "Why"]]) {
     const text = textAt(run.texts[name] ?? [], t);
     if (text) words.push([label, text]);
   }
