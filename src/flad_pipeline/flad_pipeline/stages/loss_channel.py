@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The u-shaped loss: features go to the owner of the labels, their gradient comes back.
+
+To the last stage it is a loss function whose value is 0: an autograd function sends in its forward
+pass and receives in its backward pass, so that GPipe and 1F1B run unchanged. Labels, results and
+losses never leave the owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from flad_pipeline.stages.stage_module import Crossing
+
+
+class LossChannel:
+    """Tensors between the last stage and the owner, in both directions, by micro-batch.
+
+    Sends are buffered: they are waited for at the end of a step (:meth:`flush`). One side's two
+    threads may use one channel each.
+
+    Args:
+        group: of the pipeline.
+        peer: rank of the other side in the group.
+        crossing: what the features are.
+    """
+
+    def __init__(self, group: dist.ProcessGroup, peer: int, crossing: Crossing) -> None:
+        self._group, self._peer, self._crossing = group, peer, crossing
+        self._sent: list[tuple[Any, Tensor]] = []
+
+    def send_features(self, micro_batch: int, features: Sequence[Tensor]) -> None:
+        """From the last stage."""
+        for i, tensor in enumerate(features):
+            self._send(tensor, self._tag(micro_batch, i))
+
+    def receive_features(self, micro_batch: int) -> list[Tensor]:
+        """At the owner: leaves that ask for a gradient where the features did."""
+        return [
+            self._receive(fact.empty("cpu").detach(), self._tag(micro_batch, i)).requires_grad_(
+                fact.requires_grad
+            )
+            for i, fact in enumerate(self._crossing.facts)
+        ]
+
+    def send_gradients(self, micro_batch: int, features: Sequence[Tensor]) -> None:
+        """From the owner: the gradient of every feature that asks for one; 0 where none came."""
+        for i, tensor in enumerate(features):
+            if self._crossing.facts[i].requires_grad:
+                gradient = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+                self._send(gradient, self._tag(micro_batch, i) + 1)
+
+    def receive_gradients(self, micro_batch: int) -> list[Tensor | None]:
+        """At the last stage; ``None`` for features that ask for none."""
+        return [
+            self._receive(fact.empty("cpu").detach(), self._tag(micro_batch, i) + 1)
+            if fact.requires_grad
+            else None
+            for i, fact in enumerate(self._crossing.facts)
+        ]
+
+    def flush(self) -> None:
+        """Wait until everything that was sent has left."""
+        sent, self._sent = self._sent, []
+        for work, _ in sent:
+            work.wait()
+
+    def _tag(self, micro_batch: int, place: int) -> int:
+        """Even and positive; PyTorch's schedules use 0."""
+        return 2 * (1 + micro_batch * len(self._crossing.facts) + place)
+
+    def _send(self, tensor: Tensor, tag: int) -> None:
+        plain = tensor.detach().contiguous()
+        work = self._group.send([plain], self._peer, tag)
+        self._sent.append((work, plain))
+
+    def _receive(self, buffer: Tensor, tag: int) -> Tensor:
+        self._group.recv([buffer], self._peer, tag).wait()
+        return buffer
+
+
+class _OwnersLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, channel: LossChannel, micro_batch: int, *features: Tensor) -> Tensor:
+        ctx.channel, ctx.micro_batch = channel, micro_batch
+        channel.send_features(micro_batch, features)
+        return features[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Any, ...]:
+        return (None, None, *ctx.channel.receive_gradients(ctx.micro_batch))
+
+
+def owners_loss(channel: LossChannel, micro_batch: int, features: Sequence[Tensor]) -> Tensor:
+    """0, with the gradient that the owner of the labels computes."""
+    loss: Tensor = _OwnersLoss.apply(channel, micro_batch, *features)  # type: ignore[no-untyped-call]
+    return loss
