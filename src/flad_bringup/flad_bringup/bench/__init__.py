@@ -10,7 +10,17 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-NAMES: tuple[str, ...] = ("setup", "sim", "expert", "soak", "loader", "encoder", "node", "edge")
+NAMES: tuple[str, ...] = (
+    "setup",
+    "sim",
+    "expert",
+    "soak",
+    "loader",
+    "encoder",
+    "node",
+    "edge",
+    "learning",
+)
 """Every benchmark, in the order of ``docs/benchmarks.md``."""
 
 

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a virtual vehicle trains the vision encoder: joins flad_perception to flad_pipeline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import closing
+
+import torch
+from torch import nn
+
+from flad_common.error_codes import TRAINING_DIVERGED, FladError
+from flad_perception.config import EncoderConfig
+from flad_perception.data.dataset import Ints, PackedDataset
+from flad_perception.data.loader import Loader, LoaderConfig
+from flad_perception.losses import encoder_losses
+from flad_perception.metrics import ALL_TOWNS
+from flad_perception.model.encoder import VisionEncoder, build_encoder, encode
+from flad_perception.training.config import TrainConfig
+from flad_perception.training.evaluate import evaluate
+from flad_perception.training.optimizer import make_optimizer, set_rates
+from flad_perception.training.sampling import FrameTable, draw_epoch
+from flad_pipeline.aggregation.layout import State
+from flad_pipeline.aggregation.proximal import ProximalTerm
+from flad_pipeline.federated.report import Figures
+from flad_pipeline.federated.trainer import LocalResult
+
+_EVALUATION_BATCH = 32
+
+
+class EncoderTrainer:
+    """Trains the encoder on a vehicle's frames; single-threaded.
+
+    A vehicle's optimizer begins anew in each round, at a constant rate.
+
+    Args:
+        dataset: where the frames are.
+        config: of the encoder.
+        train: batch size, rates, losses, augmentation, sampling.
+        tables: frames by who trains on them.
+        evaluation: frames that nobody trains on.
+    """
+
+    def __init__(
+        self,
+        dataset: PackedDataset,
+        config: EncoderConfig,
+        train: TrainConfig,
+        tables: Mapping[str, FrameTable],
+        evaluation: Ints,
+    ) -> None:
+        self._dataset = dataset
+        self._config = config
+        self._train_config = train
+        self._tables = tables
+        self._evaluation = evaluation
+
+    def train(
+        self, vehicle: str, start: State, *, num_steps: int, proximal_mu: float, seed: int
+    ) -> LocalResult:
+        """Take ``num_steps`` steps on the vehicle's frames, drawn and changed as in training.
+
+        Raises:
+            FladError: (TRAINING_DIVERGED) if loss or gradient is not finite.
+        """
+        c = self._train_config
+        torch.manual_seed(seed)
+        model = self._model(start).train()
+        optimizer = make_optimizer(model, c)
+        set_rates(optimizer, 1.0)
+        term = ProximalTerm(model, proximal_mu)
+        num_samples, total, step, epoch = 0, 0.0, 0, 0
+        while step < num_steps:
+            with closing(self._loader(vehicle, seed).epoch(epoch)) as batches:
+                for batch in batches:
+                    optimizer.zero_grad(set_to_none=True)
+                    losses = encoder_losses(encode(model, batch.input), batch.targets, c.loss)
+                    losses.total.backward()
+                    norm = float(nn.utils.clip_grad_norm_(model.parameters(), c.clip_norm))
+                    loss = float(losses.total.detach())
+                    if not (math.isfinite(loss) and math.isfinite(norm)):
+                        raise FladError(
+                            TRAINING_DIVERGED,
+                            f"{vehicle}'s step {step} has loss {loss} and gradient norm {norm}",
+                        )
+                    term.add_gradient()
+                    optimizer.step()
+                    num_samples += len(batch)
+                    total += loss
+                    step += 1
+                    if step == num_steps:
+                        break
+            epoch += 1
+        return LocalResult(
+            state=model.state_dict(), num_samples=num_samples, loss=total / num_steps
+        )
+
+    def evaluate(self, state: State) -> Figures:
+        """Figures by town on the evaluation frames."""
+        return self.evaluate_on(state, self._evaluation)
+
+    def evaluate_on(self, state: State, frames: Ints) -> Figures:
+        """The same on other frames."""
+        loader = Loader(self._dataset, frames, LoaderConfig(batch_size=_EVALUATION_BATCH))
+        with closing(loader.epoch(0)) as batches:
+            found = evaluate(self._model(state), self._config, batches, self._train_config.loss)
+        return {town: figures for town, figures in found.towns.items() if town != ALL_TOWNS}
+
+    def _model(self, state: State) -> VisionEncoder:
+        model = build_encoder(self._config)
+        model.load_state_dict(dict(state))
+        return model
+
+    def _loader(self, vehicle: str, seed: int) -> Loader:
+        c, table = self._train_config, self._tables[vehicle]
+
+        def order(epoch: int) -> Ints:
+            drawn = draw_epoch(table, c.sampling, seed, epoch)
+            return drawn if len(drawn) else table.index
+
+        config = LoaderConfig(
+            batch_size=c.batch_size, seed=seed, augment=c.augment, prefetch=c.prefetch
+        )
+        return Loader(self._dataset, order, config)
