@@ -17,6 +17,7 @@ from flad_carla.evaluation.driver_options import (
     encoder_option,
     language_option,
 )
+from flad_carla.evaluation.driver_tally import driver_summary
 from flad_carla.evaluation.harness import DRIVERS, Evaluation, EvaluationConfig
 from flad_carla.evaluation.progress_bar import ProgressBar
 from flad_carla.evaluation.protocol import PROTOCOLS
@@ -196,6 +197,8 @@ def _print_summary(result: Json, records: Sequence[Json], args: argparse.Namespa
         f"{scores['score_route']:.2f}, infraction score {scores['score_penalty']:.3f} "
         f"over {len(records)} runs"
     )
+    if told := driver_summary(records):
+        print(told)
     if args.json is not None:
         print(f"results: {args.json}")
 

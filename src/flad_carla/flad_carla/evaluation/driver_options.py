@@ -44,6 +44,12 @@ def add_language_arguments(parser: argparse.ArgumentParser) -> None:
         help="an operator's instruction all the way, in place of the route's own",
     )
     add(
+        "--wrong-turns",
+        action="store_true",
+        help="tell another way than the route's at every junction that has one: does the driver "
+        "do what it is told?",
+    )
+    add(
         "--edge-loss",
         metavar="T0:T1",
         help="kill the edge T0 seconds into every route and start it again at T1",
@@ -102,7 +108,7 @@ def language_option(
         ValueError: if they do not go together.
     """
     if args.driver not in LANGUAGE_DRIVERS:
-        for name in ("adllm", "adm", "instruction", "edge_loss", "notice"):
+        for name in ("adllm", "adm", "instruction", "edge_loss", "notice", "wrong_turns"):
             if getattr(args, name):
                 raise ValueError(
                     f"--{name.replace('_', '-')} needs a driver that is told something: --driver "
@@ -118,5 +124,6 @@ def language_option(
         phrasings=args.phrasings,
         notice=args.notice,
         instruction=args.instruction,
+        wrong_turns=args.wrong_turns,
         edge_loss=EdgeLossWindow.parse(args.edge_loss) if args.edge_loss else None,
     )

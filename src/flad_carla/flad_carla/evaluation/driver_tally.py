@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from flad_carla.evaluation.statistics import Json
 from flad_carla.run_log import DriverView
 
 _MAX_SAID = 200  # changes of words and drivers that are kept
@@ -59,3 +61,23 @@ class DriverTally:
             "latency_ms": latency_ms,
             "timeline": self._changes,
         }
+
+
+def driver_summary(records: Sequence[Json]) -> str:
+    """All runs in one line: who drove, and how many turns were taken as told; empty if nobody."""
+    frames: Counter[str] = Counter()
+    turns: list[dict[str, str]] = []
+    for record in records:
+        driver = record["meta"].get("driver", {})
+        frames.update(driver.get("frames", {}))
+        turns += driver.get("turns", [])
+    if not frames:
+        return ""
+    total = sum(frames.values())
+    shares = ", ".join(f"{who} {100.0 * n / total:.1f} %" for who, n in frames.most_common())
+    as_told = sum(turn["taken"] == turn["told"] for turn in turns)
+    as_planned = sum(turn["taken"] == turn["planned"] for turn in turns)
+    return (
+        f"frames driven by: {shares}; of {len(turns)} turns {as_told} were taken as told, "
+        f"{as_planned} as the route has them"
+    )

@@ -393,6 +393,7 @@ def _language_text(language: LanguageDriver) -> dict[str, Any]:
         "phrasings": language.phrasings,
         "notice": language.notice,
         "instruction": language.instruction,
+        "wrong_turns": language.wrong_turns,
         "edge_loss": None if loss is None else [loss.lost_s, loss.back_s],
     }
 

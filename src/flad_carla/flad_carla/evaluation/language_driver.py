@@ -57,6 +57,8 @@ class LanguageDriver:
     notice: bool = False
     instruction: str = ""
     """An operator's, all the way, in place of the route's; empty: none."""
+    wrong_turns: bool = False
+    """At every junction, tell another way than the route's, where there is one."""
     edge_loss: EdgeLossWindow | None = None
 
     def __post_init__(self) -> None:
@@ -70,6 +72,11 @@ class LanguageDriver:
             raise ValueError("--driver adm needs --adm FILE: weights for the vehicle")
         if self.edge_loss is not None and not self.uses_edge:
             raise ValueError("--edge-loss needs a driver on an edge: --driver adllm")
+        if self.wrong_turns and self.instruction:
+            raise ValueError(
+                "--wrong-turns changes the route's own words, but --instruction replaces them; "
+                "give one of both"
+            )
         if self.instruction:
             object.__setattr__(self, "instruction", accepted_text(self.instruction, TextLimits()))
 

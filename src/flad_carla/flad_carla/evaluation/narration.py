@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from flad_carla.evaluation.language_driver import SPLITS, LanguageDriver
 from flad_carla.evaluation.road import LanePoint
+from flad_carla.evaluation.turn_watch import Turn, TurnWatch
 from flad_carla.evaluation.world_view import WorldState
 from flad_carla.expert.driver import Decision
 from flad_carla.route_planner import RoutePlanner, RoutePoint
@@ -17,10 +20,11 @@ from flad_carla.run_log import ExpertView
 from flad_planner.language.bank import load_bank
 from flad_planner.language.narrator import Narrator, NarratorConfig, Voice, Words
 from flad_planner.language.notices import LightColour, Surroundings
-from flad_planner.language.route_view import RouteView
+from flad_planner.language.route_view import LANE_CHANGES, Manoeuvre, RoadCommand, RouteView
 
 _HARD_BRAKE_MPS2 = 4.0  # as in recordings: flad_planner.language.recorded
 _LOOK_BACK_S = 1.0
+_WAYS = frozenset((RoadCommand.LEFT, RoadCommand.RIGHT, RoadCommand.STRAIGHT))
 
 
 class RouteNarration:
@@ -38,7 +42,7 @@ class RouteNarration:
     def __init__(
         self,
         planner: RoutePlanner,
-        trace: list[RoutePoint],
+        trace: Sequence[RoutePoint],
         stop_lines: Iterable[LanePoint],
         option: LanguageDriver,
         *,
@@ -48,6 +52,20 @@ class RouteNarration:
         self._viewer = RouteViewer(planner, trace, stop_lines)
         self._option = option
         drawn = zlib.crc32(f"{seed}/{route_id}".encode())
+        manoeuvres = self._viewer.outline.manoeuvres
+        self._told = {
+            m.start_m: _another_way(m, random.Random(f"{drawn}/wrong/{i}"))
+            if option.wrong_turns
+            else m
+            for i, m in enumerate(manoeuvres)
+        }
+        self.turns = TurnWatch(
+            [
+                _turn(m, self._told[m.start_m], trace)
+                for m in manoeuvres
+                if m.command not in LANE_CHANGES
+            ]
+        )
         self._narrator = Narrator(NarratorConfig(), drawn)
         self._voice = Voice(load_bank(), drawn, SPLITS[option.phrasings])
         self._speeds: deque[tuple[float, float]] = deque()  # time and speed of the last second
@@ -58,6 +76,7 @@ class RouteNarration:
         """What is told at this moment; ``time_s`` never goes back."""
         speed_mps = state.ego.speed_mps
         view = self._viewer.view(decision.ego_s, speed_mps, is_braking=expert.should_brake)
+        view = replace(view, manoeuvres=tuple(self._told[m.start_m] for m in view.manoeuvres))
         words = self._voice.say(
             self._narrator.step(view, self._surroundings(view, expert, state, time_s), time_s)
         )
@@ -85,3 +104,16 @@ class RouteNarration:
             has_cyclist=bool(expert.bikes),
             has_sudden_stop=is_hard and bool(expert.lane_vehicles),
         )
+
+
+def _another_way(manoeuvre: Manoeuvre, rng: random.Random) -> Manoeuvre:
+    """The same junction with another of its exits; itself where it has none."""
+    if manoeuvre.command in LANE_CHANGES or manoeuvre.facts.exits is None:
+        return manoeuvre
+    others = sorted((manoeuvre.facts.exits & _WAYS) - {manoeuvre.command})
+    return replace(manoeuvre, command=rng.choice(others)) if others else manoeuvre
+
+
+def _turn(planned: Manoeuvre, told: Manoeuvre, trace: Sequence[RoutePoint]) -> Turn:
+    begin = min(trace, key=lambda p: abs(p.distance - planned.start_m))
+    return Turn(planned=planned.command, told=told.command, x=begin.x, y=begin.y, yaw_deg=begin.yaw)

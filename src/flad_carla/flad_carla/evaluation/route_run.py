@@ -9,7 +9,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import carla
@@ -150,6 +150,8 @@ class RouteRun:
             out.duration_system_s = time.monotonic() - begun_s
             out.trajectory_hash = self._hash.hexdigest()
             out.driver = self._tally.document()
+            if self._narration is not None:
+                out.driver["turns"] = [asdict(turn) for turn in self._narration.turns.taken]
             if hasattr(self, "_scenarios"):
                 out.scenarios = self._scenarios.states
             self._clean_up(role)
@@ -289,6 +291,8 @@ class RouteRun:
                 self._words = self._narration.step(
                     self._decision, self._expert_view, state, tick.sim_time_s - self._start_s
                 )
+        if self._narration is not None:
+            self._narration.turns.step(state.ego.pose)
         self._setup.on_time(tick.sim_time_s - self._start_s)
         answer = self._pilot.answer(
             tick,
