@@ -22,6 +22,7 @@ setup(
         "console_scripts": [
             "edge = flad_edge.edge_node:main",
             "driver = flad_edge.driver_node:main",
+            "uploader = flad_edge.uploader_node:main",
         ]
     },
     install_requires=["setuptools"],

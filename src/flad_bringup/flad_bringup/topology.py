@@ -77,6 +77,18 @@ DRIVER = NodeSpec(
         ("diagnostics", "/diagnostics"),
     ),
 )
+UPLOADER = NodeSpec(
+    package="flad_edge",
+    executable="uploader",
+    per_vehicle=True,
+    lifecycle=True,
+    optional=True,
+    remappings=(
+        ("odometry", "/carla/{vehicle}/odometry"),
+        ("diagnostics", "/diagnostics"),
+    ),
+)
+"""Sends clips of features to the edge; no launch starts it: its owner decides what leaves."""
 EDGE = NodeSpec(
     package="flad_edge",
     executable="edge",

@@ -196,6 +196,17 @@ def test_tokens_of_the_old_encoder_that_wait_are_refused_at_a_swap():
     assert bench.ask_and_run("a", 1.2, encoder_hash=encoder).release == "second"
 
 
+def test_who_waits_when_the_edge_stops_is_told():
+    bench = Bench()
+    bench.ask("a"), bench.ask("b"), bench.ask("b", 1.2)
+    stopped = bench.service.close(bench.clock.now_s)
+    assert [(a.head.vehicle, a.error) for a in stopped] == [
+        (vehicle, codes.EDGE_STOPPED) for vehicle in ("a", "b", "b")
+    ]
+    assert not bench.service.num_waiting and not bench.run()
+    assert bench.service.figures()["refused"] == bench.service.figures()["submitted"] == 3
+
+
 def test_an_idle_moment_is_used_only_while_nobody_waits_and_no_swap_is_due():
     bench = Bench(EdgeServiceConfig(ahead_frames=7))
     bench.ask_and_run("a", 1.0), bench.ask_and_run("b", 1.0)
@@ -229,6 +240,7 @@ def test_diagnostics_say_rate_and_what_went_wrong():
         bench.ask_and_run(stamp_s=1.0 + 0.2 * k)
     bench.clock.now_s = 102.0
     assert bench.service.close_period(102.0).message == "5.0 answers a second"
+    assert bench.service.busy_share == pytest.approx(10 * 0.01 / 2.0)
     bench.ask(contract_version=9)
     assert "1 refused; 0.0 answers" in bench.service.close_period(103.0).message
     assert "no request" in bench.service.close_period(104.0).message

@@ -41,11 +41,14 @@ def test_the_gate(candidate_m, live_m, margin_m, passes):
         ({"adm_error_m": math.nan}, "ADM's error on held-out clips is nan"),
         ({"adm_hash": "", "adm_error_m": math.nan}, "it has no ADM"),
         ({"clips_hash": "2" * 16, "adm_error_m": 0.1}, "score both on the same"),
+        ({"error_by_town_m": {"A": 0.42, "C": 9.0}}, None),
+        ({"error_by_town_m": {"A": 0.1, "B": 0.63}}, "error in B on held-out clips is 0.63 m"),
         ({"error_m": 0.6}, "its error on held-out clips is 0.6 m"),
     ],
 )
 def test_the_gate_looks_at_all_of_the_triple_on_the_same_clips(new, why):
     both = {"adm_hash": "9" * 16, "clips_hash": "1" * 16, "adm_error_m": 0.7}
+    both["error_by_town_m"] = {"A": 0.4, "B": 0.6}
     live = release("old", **both)
     said = worse_than(release("new", **{**both, **new}), live, margin_m=0.02 + 1e-9)
     assert (said is None) if why is None else (said is not None and why in said)

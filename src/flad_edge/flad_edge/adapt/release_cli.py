@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``./flad release``: take a triple in, score it, let it drive, take it back."""
+"""``./flad release``: take a triple in, score it, tune it, let it drive, take it back."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from flad_common.config import from_yaml
 from flad_edge.adapt.scoring import Score, read_clips, score_release
 from flad_edge.adapt.store import ReleaseStore
+from flad_edge.adapt.tune_run import run_tuning
+from flad_edge.adapt.tuning import TuneConfig
 from flad_edge.service.releases import Release
 
 DEFAULT_STORE = Path("runs/releases")
@@ -24,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return int(args.verb(args, ReleaseStore(args.store)))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         print(f"flad: {error}", file=sys.stderr)
         return 1
 
@@ -65,6 +71,33 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_edge_arguments(one)
     one.set_defaults(verb=_publish)
+
+    one = verbs.add_parser("tune", help="LoRA on the live release, by what vehicles uploaded")
+    one.add_argument("--uploads", type=Path, nargs="+", required=True, metavar="DIR")
+    one.add_argument(
+        "--clips", type=Path, nargs="+", required=True, metavar="DIR", help="held out, for the gate"
+    )
+    one.add_argument(
+        "--replay",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="clips it was trained on, so that it does not forget",
+    )
+    one.add_argument("--config", type=Path, metavar="FILE", help="YAML of TuneConfig's knobs")
+    one.add_argument("--name", default="", help="of the new release (default: live one's and -tN)")
+    one.add_argument(
+        "--publish",
+        type=float,
+        nargs="?",
+        const=DEFAULT_MARGIN_M,
+        metavar="MARGIN_M",
+        help="let it drive if the gate lets it (margin when none is given: %(const)s)",
+    )
+    one.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
+    one.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    one.set_defaults(verb=_tune)
 
     one = verbs.add_parser("rollback", help="let the release before drive again")
     _add_edge_arguments(one)
@@ -134,6 +167,34 @@ def _roll_back(args: argparse.Namespace, store: ReleaseStore) -> int:
     return _tell_edge(args, history.live)
 
 
+def _tune(args: argparse.Namespace, store: ReleaseStore) -> int:
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    found = run_tuning(
+        store,
+        uploads=args.uploads,
+        held_out=args.clips,
+        replay=args.replay,
+        config=from_yaml(TuneConfig, args.config) if args.config else TuneConfig(),
+        margin_m=args.publish,
+        name=args.name,
+        say=lambda text: print(text, flush=True),
+    )
+    print(_line(store.get(found.release).release))
+    for town, before_m in found.before.by_town.items():
+        print(f"  {town or '?'}: {before_m:.4f} m before, {found.after.by_town[town]:.4f} m after")
+    print(
+        f"  uploads not learned from: {found.uploads_before_m:.4f} m before, "
+        f"{found.uploads_after_m:.4f} m after"
+    )
+    print(
+        f"{'live' if found.is_live else 'not live'}{': ' if found.why_not else ''}{found.why_not}"
+    )
+    if args.json:
+        args.json.write_text(json.dumps(found.as_json(), indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
 def _tell_edge(args: argparse.Namespace, release: Release) -> int:
     if not args.edge:
         return 0
@@ -162,3 +223,7 @@ def _errors(release: Release) -> str:
 def _towns(found: Score) -> str:
     towns = "  ".join(f"{town or '?'} {error_m:.4f}" for town, error_m in found.by_town.items())
     return f"L1 {found.error_m:.4f} m on {found.num_frames} frames: {towns}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -182,6 +182,7 @@ def _score_one(
         stored.release.name,
         error_m=adllm.error_m,
         adm_error_m=adm.error_m if adm else math.nan,
+        error_by_town_m=adllm.by_town,
         clips_hash=clips_hash(clips),
     )
     return ReleaseScore(adllm=adllm, adm=adm)

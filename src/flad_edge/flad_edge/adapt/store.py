@@ -173,14 +173,25 @@ class ReleaseStore:
         return self.get(name)
 
     def scored(
-        self, name: str, *, error_m: float, adm_error_m: float, clips_hash: str
+        self,
+        name: str,
+        *,
+        error_m: float,
+        adm_error_m: float = math.nan,
+        error_by_town_m: Mapping[str, float] | None = None,
+        clips_hash: str,
     ) -> StoredRelease:
         """Write down what a release reached on held-out clips; of the live one, too.
 
         Raises:
             ValueError: if there is no such release.
         """
-        values = {"error_m": error_m, "adm_error_m": adm_error_m, "clips_hash": clips_hash}
+        values: dict[str, Any] = {
+            "error_m": error_m,
+            "adm_error_m": adm_error_m,
+            "error_by_town_m": dict(error_by_town_m or {}),
+            "clips_hash": clips_hash,
+        }
         with folder_lock(self.root):
             release = replace(self.get(name).release, **values)
             _write_json(self.root / name / _RELEASE, to_mapping(release))

@@ -18,6 +18,7 @@ from flad_common.config import knob, section
 from flad_common.error_codes import (
     ANSWER_LATE,
     DRIVING_MODEL_FAILED,
+    EDGE_STOPPED,
     REQUEST_MALFORMED,
     REQUEST_SHED,
     ErrorCode,
@@ -28,6 +29,7 @@ from flad_edge.service.counters import ServiceCounters
 from flad_edge.service.driving_model import ServedModel
 from flad_edge.service.fair_queue import FairQueue
 from flad_edge.service.histories import Dropped, Histories
+from flad_edge.service.releases import Release
 from flad_edge.service.requests import Answer, DriveRequest, Outcome, RequestHead
 from flad_perception.node_health import Verdict
 
@@ -172,6 +174,14 @@ class EdgeService:
             }
         return answers
 
+    def close(self, now_s: float) -> list[Answer]:
+        """Nobody is served any more: refuse those that wait, so that none ends without a word."""
+        with self._lock:
+            return [
+                self._refused(a.request.head, EDGE_STOPPED, "the edge was stopped", now_s)
+                for a in self._queue.remove(lambda a: True)
+            ]
+
     def read_ahead(self) -> bool:
         """Use a moment in which nobody waits; whether there may be more to do.
 
@@ -195,10 +205,22 @@ class EdgeService:
         with self._lock:
             return self._counters.close_period(now_s)
 
+    @property
+    def busy_share(self) -> float:
+        """Of the last period of diagnostics, in which the model answered."""
+        with self._lock:
+            return self._counters.busy_share
+
     def outcomes(self) -> dict[Outcome, int]:
         """Requests that ended, by how."""
         with self._lock:
             return self._counters.outcomes
+
+    @property
+    def release(self) -> Release:
+        """Whose model drives, or will from the next batch on."""
+        with self._lock:
+            return (self._next or self._served).release
 
     def figures(self) -> dict[str, float | int | str]:
         """Counts since the start and figures of the last period; names are stable."""

@@ -25,6 +25,7 @@ class ServiceCounters:
         self._model = LatencyWindow()
         self._batches: deque[int] = deque(maxlen=100)
         self._frames_ahead = 0
+        self._busy_s = self._busy_share = 0.0
         self._period_s, self._period_outcomes = now_s, Counter[Outcome]()
         self._rate_hz = 0.0
         self._verdict = Verdict(WARN, "no request yet")
@@ -46,6 +47,7 @@ class ServiceCounters:
         """The model worked on one batch."""
         self._batches.append(size)
         self._model.add(duration_s)
+        self._busy_s += duration_s
 
     def read_ahead(self, num_frames: int) -> None:
         """The model read so many frames while nobody waited."""
@@ -54,7 +56,9 @@ class ServiceCounters:
     def close_period(self, now_s: float) -> Verdict:
         """End a period of diagnostics and judge it."""
         ended, self._period_outcomes = self._period_outcomes, Counter()
-        self._rate_hz = ended[Outcome.ANSWERED] / max(1e-6, now_s - self._period_s)
+        period_s = max(1e-6, now_s - self._period_s)
+        self._rate_hz = ended[Outcome.ANSWERED] / period_s
+        self._busy_share, self._busy_s = self._busy_s / period_s, 0.0
         self._period_s = now_s
         bad = {o.name.lower(): n for o, n in sorted(ended.items()) if o is not Outcome.ANSWERED}
         if bad:
@@ -65,6 +69,11 @@ class ServiceCounters:
         else:
             self._verdict = Verdict(WARN, "no request in this period")
         return self._verdict
+
+    @property
+    def busy_share(self) -> float:
+        """Of the last period, in which the model answered; reading ahead does not count."""
+        return self._busy_share
 
     @property
     def num_submitted(self) -> int:
@@ -89,5 +98,6 @@ class ServiceCounters:
             "latency_p99_s": whole.p99_s,
             "model_p95_s": model.p95_s,
             "batch_mean": sum(self._batches) / max(1, len(self._batches)),
+            "busy_share": self._busy_share,
             "frames_ahead": self._frames_ahead,
         }

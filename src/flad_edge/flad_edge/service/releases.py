@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 _HASH = re.compile(r"[0-9a-f]{16}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -31,6 +31,8 @@ class Release:
     """Waypoint L1 of the AD-LLM on held-out clips, in metres; NaN: not scored."""
     adm_error_m: float = math.nan
     """The same of the ADM."""
+    error_by_town_m: dict[str, float] = field(default_factory=dict)
+    """The AD-LLM's within each town of the clips."""
     clips_hash: str = ""
     """Which clips they were; errors of different clips cannot be compared."""
     waypoint_step_s: float = 0.5
@@ -100,7 +102,8 @@ class ReleaseHistory:
 def worse_than(candidate: Release, live: Release, *, margin_m: float) -> str | None:
     """Why ``candidate`` must not replace ``live``; None if it is not worse by more than a margin.
 
-    A release that was not scored never passes; nor does one without an ADM where the live one has
+    It must not be worse in any town either: what is tuned on one may forget another. A release that
+    was not scored never passes; nor does one without an ADM where the live one has
     one, because its vehicles count on it when the edge is silent.
 
     Raises:
@@ -124,9 +127,14 @@ def worse_than(candidate: Release, live: Release, *, margin_m: float) -> str | N
         return f"it has no ADM, and vehicles hold that of {live.name!r} to fall back on"
     if candidate.adm_hash and not math.isfinite(candidate.adm_error_m):
         return f"its ADM's error on held-out clips is {candidate.adm_error_m}, it must be a number"
+    by_town = [
+        (f"error in {town}", candidate.error_by_town_m[town], live.error_by_town_m[town])
+        for town in sorted(live.error_by_town_m.keys() & candidate.error_by_town_m.keys())
+    ]
     for what, new_m, old_m in (
         ("error", candidate.error_m, live.error_m),
         ("ADM's error", candidate.adm_error_m, live.adm_error_m),
+        *by_town,
     ):
         if math.isfinite(old_m) and math.isfinite(new_m) and new_m > old_m + margin_m:
             return (
