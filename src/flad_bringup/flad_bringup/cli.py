@@ -27,6 +27,7 @@ COMMANDS = (
     "check",
     "sim",
     "launch",
+    "say",
     "evaluate",
     "record",
     "data",

@@ -8,6 +8,7 @@ The same nodes and topics as ``ros2 launch flad_bringup simulation.launch.py`` a
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 SUMMARY = "run world, bridge and planners as the launch files do, without launch"
-NEEDS = ("vehicle", "cli", "sim", "carla")
+NEEDS = ("vehicle", "cli", "sim", "carla", "edge")
 
 _READY_S = 120.0
 _POLL_S = 0.2
@@ -33,6 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params-file", type=Path, help="ROS parameters of the vehicles' nodes")
     parser.add_argument(
         "--mode", choices=["realtime", "lockstep"], default="realtime", help="how time passes"
+    )
+    parser.add_argument(
+        "--adllm",
+        type=Path,
+        metavar="FILE",
+        help="weights of an AD-LLM: an edge is started too, and drives every vehicle by what "
+        "./flad say tells it; with it --encoder is small unless given",
+    )
+    parser.add_argument(
+        "--adm",
+        type=Path,
+        metavar="FILE",
+        help="weights of the ADM on every vehicle, for when the edge is silent",
     )
     parser.add_argument(
         "--encoder",
@@ -65,11 +79,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def commands(args: argparse.Namespace) -> list[tuple[str, list[str], str]]:
-    """Name, command, and the words of its log that mean it is up, in the order they start."""
+    """Name, command, and the words of its log that mean it is up, in the order they start.
+
+    Raises:
+        ValueError: if a model is asked for that is not there.
+    """
     topology: Any = importlib.import_module("flad_bringup.topology")
     config: Any = importlib.import_module("flad_common.config")
     loop: Any = importlib.import_module("flad_carla.bridge_loop")
-    config_file = args.config_file or args.workspace.config / "bridge.yaml"
+    if args.adllm is not None and args.encoder == "off":
+        args.encoder = "small"
+    config_file = _bridge_config(args, config, loop)
     params_file = args.params_file or args.workspace.config / "vehicle.yaml"
     egos = config.from_yaml(loop.BridgeLoopConfig, config_file).egos
     found = []
@@ -89,6 +109,13 @@ def commands(args: argparse.Namespace) -> list[tuple[str, list[str], str]]:
         ),
     )
     found.append(("bridge", bridge, "bridge to"))
+    if args.adllm is not None:
+        edge = topology.node_command(
+            topology.EDGE,
+            params_file=str(args.workspace.config / "edge.yaml"),
+            parameters={"model": str(args.adllm), "encoder_hash": _encoder_hash(args.encoder)},
+        )
+        found.append(("edge", edge, "release"))
     for ego in egos:
         for spec in topology.VEHICLE_NODES:
             parameters = {"mode": args.mode, "use_sim_time": "true"}
@@ -96,11 +123,44 @@ def commands(args: argparse.Namespace) -> list[tuple[str, list[str], str]]:
                 if args.encoder == "off":
                     continue
                 parameters |= _encoder_parameters(args.encoder, Path(config_file).parent / ego.rig)
+            if spec is topology.DRIVER:
+                if args.adllm is None:
+                    continue
+                if args.adm is not None:
+                    parameters["adm"] = str(args.adm)
+                    parameters["adm_encoder_hash"] = _encoder_hash(args.encoder)
             command = topology.node_command(
                 spec, vehicle=ego.role, params_file=str(params_file), parameters=parameters
             )
             found.append((f"{ego.role}_{spec.executable}", command, ""))
     return found
+
+
+def _bridge_config(args: argparse.Namespace, config: Any, loop: Any) -> Path:
+    """The bridge's file; where an edge drives, a copy in which nobody else plans."""
+    given: Path = args.config_file or args.workspace.config / "bridge.yaml"
+    if args.adllm is None:
+        return given
+    read = config.from_yaml(loop.BridgeLoopConfig, given)
+    rig = args.workspace.config / "rigs" / "encoder.yaml"
+    egos = [
+        dataclasses.replace(
+            ego,
+            driver="none",
+            rig=(given.parent / ego.rig).resolve() if args.config_file else rig,
+        )
+        for ego in read.egos
+    ]
+    file: Path = args.workspace.runs / "launch" / "bridge.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(config.to_yaml(dataclasses.replace(read, egos=tuple(egos))), encoding="utf-8")
+    return file
+
+
+def _encoder_hash(model: str) -> str:
+    """As a parameter that stays text even if it is all digits."""
+    header: Any = importlib.import_module("flad_perception.weights_header")
+    return f"'{header.model_hash_of(model)}'"
 
 
 def _encoder_parameters(model: str, rig_file: Path) -> dict[str, str]:
