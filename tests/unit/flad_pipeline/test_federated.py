@@ -17,7 +17,7 @@ from flad_pipeline.aggregation.norms import GateConfig
 from flad_pipeline.aggregation.privacy import PrivacyConfig
 from flad_pipeline.aggregation.proximal import ProximalTerm
 from flad_pipeline.aggregation.strategy import StrategyConfig
-from flad_pipeline.federated.trainer import FederatedConfig, FederatedTrainer, LocalResult
+from flad_pipeline.federated.trainer import ClientResult, FederatedConfig, FederatedTrainer
 from flad_pipeline.federated.workload import (
     VirtualVehicle,
     WorkloadConfig,
@@ -80,7 +80,7 @@ class Toy:
                 state["0.weight"].add_(1e3)
             case "diverged":
                 raise FladError(TRAINING_DIVERGED, "the loss was not a number")
-        return LocalResult(state=state, num_samples=min(len(red), 10 * num_steps), loss=0.0)
+        return ClientResult(state=state, num_samples=min(len(red), 10 * num_steps), loss=0.0)
 
     def evaluate(self, state):
         own = model()

@@ -24,7 +24,7 @@ from flad_perception.training.sampling import FrameTable, draw_epoch
 from flad_pipeline.aggregation.layout import State
 from flad_pipeline.aggregation.proximal import ProximalTerm
 from flad_pipeline.federated.report import Figures
-from flad_pipeline.federated.trainer import LocalResult
+from flad_pipeline.federated.trainer import ClientResult
 
 _EVALUATION_BATCH = 32
 
@@ -58,7 +58,7 @@ class EncoderTrainer:
 
     def train(
         self, vehicle: str, start: State, *, num_steps: int, proximal_mu: float, seed: int
-    ) -> LocalResult:
+    ) -> ClientResult:
         """Take ``num_steps`` steps on the vehicle's frames, drawn and changed as in training.
 
         Raises:
@@ -92,7 +92,7 @@ class EncoderTrainer:
                     if step == num_steps:
                         break
             epoch += 1
-        return LocalResult(
+        return ClientResult(
             state=model.state_dict(), num_samples=num_samples, loss=total / num_steps
         )
 

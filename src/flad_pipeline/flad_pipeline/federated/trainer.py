@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Federated rounds over virtual vehicles in one process; a LocalTrainer knows how one trains.
+"""Federated rounds over virtual vehicles in one process; a ClientTrainer knows how one trains.
 
 The updates take the way of real ones: signed by the vehicle, through the gate, into the rule.
 """
@@ -35,7 +35,7 @@ _ENROLLED = "in this process"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalResult:
+class ClientResult:
     """What a vehicle made of the model."""
 
     state: State
@@ -45,12 +45,12 @@ class LocalResult:
     """Mean over its steps."""
 
 
-class LocalTrainer(Protocol):
+class ClientTrainer(Protocol):
     """Trains on a vehicle's own data; knows the model, which this package does not."""
 
     def train(
         self, vehicle: str, start: State, *, num_steps: int, proximal_mu: float, seed: int
-    ) -> LocalResult:
+    ) -> ClientResult:
         """Take ``num_steps`` steps from ``start``, which stays as it is.
 
         Raises:
@@ -107,7 +107,7 @@ class FederatedTrainer:
         config: FederatedConfig,
         layout: ModelLayout,
         vehicles: Sequence[VirtualVehicle],
-        local: LocalTrainer,
+        local: ClientTrainer,
         start: State,
     ) -> None:
         names = [vehicle.name for vehicle in vehicles]
@@ -250,7 +250,7 @@ class FederatedTrainer:
             if update is not None:
                 yield update
 
-    def _train(self, vehicle: str, num_steps: int) -> LocalResult:
+    def _train(self, vehicle: str, num_steps: int) -> ClientResult:
         number = [v.name for v in self._vehicles].index(vehicle)
         seeds = np.random.SeedSequence([self.config.seed, self._round, number])
         return self._local.train(
@@ -261,7 +261,7 @@ class FederatedTrainer:
             seed=int(seeds.generate_state(1)[0]),
         )
 
-    def _signed(self, vehicle: str, result: LocalResult, ticket: RoundTicket) -> SignedUpdate:
+    def _signed(self, vehicle: str, result: ClientResult, ticket: RoundTicket) -> SignedUpdate:
         return signed_update(
             self._keys[vehicle],
             result.state,
