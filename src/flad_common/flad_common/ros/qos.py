@@ -66,12 +66,10 @@ def inbox(depth: int) -> QoSProfile:
     return _profile(depth)
 
 
-def alive(lease: Duration) -> QoSProfile:
+def alive(lease_s: float) -> QoSProfile:
     """Of a topic on which nothing is said: DDS itself tells whether its publisher's process runs.
 
     Automatic liveliness also stays while a process holds Python's lock, for example in a long
     computation; only a process that is dead, stopped or cut off loses it.
     """
-    profile = _profile(1)
-    profile.liveliness_lease_duration = lease
-    return profile
+    return _profile(1, lease_s=lease_s)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The link of a vehicle over ROS 2: one inbox topic, and who is alive.
+
+Endpoints are made once, when the vehicle is configured: the own inbox, a publisher into that of
+every vehicle it may ever train with, and the same for the topic whose liveliness says that a
+process runs. Forming a group makes none. Credits keep what is on the way below the inbox's depth.
+"""
+
+from __future__ import annotations
+
+import array
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flad_msgs.msg import GroupPacket
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from std_msgs.msg import Empty
+
+from flad_common.config import knob, section
+from flad_common.ros.qos import alive, inbox
+from flad_pipeline.group.link import LinkEvents
+from flad_pipeline.group.packet import Packet
+from flad_pipeline.group.transport import Transport, TransportConfig
+
+with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of it
+    warnings.simplefilter("ignore")
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+_log = logging.getLogger(__name__)
+
+_LOOK_S = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class DdsLinkConfig:
+    """The topics of a vehicle that trains with others."""
+
+    lease_s: float = knob(
+        0.3, unit="s", doc="A process that DDS has not heard of for so long is lost."
+    )
+    max_members: int = knob(
+        16, unit="1", doc="Vehicles that may write to one inbox; its depth holds their credits."
+    )
+    transport: TransportConfig = section(TransportConfig, doc="What runs over the topics.")
+
+    def __post_init__(self) -> None:
+        if not self.lease_s > 0.0:
+            raise ValueError(f"lease_s must be positive, got {self.lease_s}")
+        if self.max_members < 2:
+            raise ValueError(f"max_members must be at least 2, got {self.max_members}")
+
+    @property
+    def depth(self) -> int:
+        """Of an inbox: every member's credits, and as many words of other kinds."""
+        return 2 * self.transport.channel.credits * (self.max_members - 1)
+
+
+class DdsLink:
+    """Packets as ROS messages. Has a node and a thread of its own, so that no other callback of
+    the process delays the mailbox.
+
+    Args:
+        name: this vehicle, for example ``vehicle_0``; also the namespace of its topics.
+        peers: every vehicle that this one may ever send to.
+        context: of rclpy, initialised.
+    """  # noqa: D205
+
+    def __init__(
+        self,
+        name: str,
+        peers: Sequence[str],
+        config: DdsLinkConfig | None = None,
+        context: Context | None = None,
+    ) -> None:
+        self._name = name
+        self._config = config or DdsLinkConfig()
+        others = [peer for peer in peers if peer != name]
+        if len(others) + 1 > self._config.max_members:
+            raise ValueError(
+                f"{name} has {len(others)} peers; with max_members = {self._config.max_members} "
+                "an inbox has no room for the credits of them all"
+            )
+        self._events: LinkEvents | None = None
+        self._node = Node("group", namespace=name, context=context, enable_rosout=False)
+        # Not Jazzy's EventsExecutor: with an event callback on a subscription it delivered nothing.
+        self._executor = SingleThreadedExecutor(context=self._node.context)
+        self._executor.add_node(self._node)
+        self._inbox_qos = inbox(self._config.depth)
+        self._alive_qos = alive(self._config.lease_s)
+        self._publishers = {peer: self._publisher_to(peer) for peer in others}
+        self._alive_publisher = self._node.create_publisher(
+            Empty, f"/{name}/group/alive", self._alive_qos
+        )
+        self._thread = threading.Thread(target=self._spin, name=f"inbox of {name}", daemon=True)
+
+    @property
+    def name(self) -> str:
+        """This vehicle's name."""
+        return self._name
+
+    def open(self, events: LinkEvents) -> None:
+        """Begin to deliver."""
+        self._events = events
+        self._node.create_subscription(
+            GroupPacket, f"/{self._name}/group/inbox", self._on_msg, self._inbox_qos
+        )
+        for peer in self._publishers:
+            self._watch(peer)
+        self._thread.start()
+
+    def send(self, packet: Packet) -> None:
+        """Publish into the destination's inbox.
+
+        Raises:
+            KeyError: if the destination was not among ``peers``.
+        """
+        if packet.destination not in self._publishers:
+            raise KeyError(
+                f"{self._name} has no topic to {packet.destination!r}; it has "
+                f"{sorted(self._publishers)}"
+            )
+        self._publishers[packet.destination].publish(packet_to_msg(packet))
+
+    def wait_until_matched(self, timeout_s: float, among: Sequence[str] | None = None) -> None:
+        """Return when the inbox of every peer, or of those among some names, was discovered.
+
+        Raises:
+            TimeoutError: after ``timeout_s``; it names who is missing.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while missing := [
+            peer
+            for peer, publisher in self._publishers.items()
+            if (among is None or peer in among) and not publisher.get_subscription_count()
+        ]:
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(
+                    f"{self._name} waited {timeout_s:g} s for the inboxes of {', '.join(missing)}"
+                )
+            time.sleep(_LOOK_S)
+
+    def close(self) -> None:
+        """End the thread and destroy the topics."""
+        self._events = None
+        self._executor.shutdown()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._node.destroy_node()
+
+    def _publisher_to(self, peer: str) -> Any:
+        return self._node.create_publisher(GroupPacket, f"/{peer}/group/inbox", self._inbox_qos)
+
+    def _watch(self, peer: str) -> None:
+        def changed(event: Any) -> None:
+            lost = event.alive_count == 0 and event.alive_count_change < 0
+            if lost and (events := self._events) is not None:
+                events.on_lost(peer, f"DDS has not heard of it for {self._config.lease_s:g} s")
+
+        self._node.create_subscription(
+            Empty,
+            f"/{peer}/group/alive",
+            lambda _: None,
+            self._alive_qos,
+            event_callbacks=SubscriptionEventCallbacks(liveliness=changed),
+        )
+
+    def _on_msg(self, msg: GroupPacket) -> None:
+        if (events := self._events) is not None:
+            events.on_packet(packet_from_msg(msg))
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            _log.debug("%s: ROS was shut down", self._name)
+
+
+def dds_transport(
+    name: str,
+    peers: Sequence[str],
+    config: DdsLinkConfig | None = None,
+    context: Context | None = None,
+) -> Transport:
+    """A transport over ROS 2; see :class:`DdsLink` for the arguments."""
+    config = config or DdsLinkConfig()
+    return Transport(DdsLink(name, peers, config, context), config.transport)
+
+
+def packet_to_msg(packet: Packet) -> GroupPacket:
+    """A packet as its message."""
+    return GroupPacket(
+        kind=int(packet.kind),
+        source=packet.source,
+        destination=packet.destination,
+        epoch=packet.epoch,
+        group=packet.group,
+        tag=packet.tag,
+        step=packet.step,
+        sequence=packet.sequence,
+        message=packet.message,
+        chunk=packet.chunk,
+        num_chunks=packet.num_chunks,
+        dtype=packet.dtype,
+        encoding=packet.encoding,
+        shape=array.array("q", packet.shape),
+        ack=packet.ack,
+        limit=packet.limit,
+        selective=array.array("I", packet.selective),
+        progress=packet.progress,
+        subject=packet.subject,
+        text=packet.text,
+        crc32=packet.crc32,
+        data=packet.data,
+    )
+
+
+def packet_from_msg(msg: GroupPacket) -> Packet:
+    """A message as a packet; nothing is judged here."""
+    return Packet(
+        kind=msg.kind,
+        source=msg.source,
+        destination=msg.destination,
+        epoch=msg.epoch,
+        group=msg.group,
+        tag=msg.tag,
+        step=msg.step,
+        sequence=msg.sequence,
+        message=msg.message,
+        chunk=msg.chunk,
+        num_chunks=msg.num_chunks,
+        dtype=msg.dtype,
+        encoding=msg.encoding,
+        shape=tuple(msg.shape),
+        ack=msg.ack,
+        limit=msg.limit,
+        selective=tuple(msg.selective),
+        progress=msg.progress,
+        subject=msg.subject,
+        text=msg.text,
+        crc32=msg.crc32,
+        data=msg.data,
+    )
