@@ -19,6 +19,7 @@ NAMES: tuple[str, ...] = (
     "encoder",
     "node",
     "edge",
+    "fleet",
     "learning",
 )
 """Every benchmark, in the order of ``docs/benchmarks.md``."""

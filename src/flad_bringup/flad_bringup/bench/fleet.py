@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Vehicles that drive at once in one town on one edge: is every request accounted for?
+
+World, bridge, edge, and per vehicle an encoder, a driver and a planner are processes that talk over
+DDS, in lockstep. An ear on both of the edge's topics notes every request and how it ended. Every 20
+simulated seconds each vehicle is told something else. How well they drive is not what is measured:
+without ``--adllm`` untrained weights drive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from flad_bringup import topology
+from flad_bringup.bench.fleet_node import FleetWatch
+from flad_bringup.bench.rows import Row
+from flad_carla.evaluation.domain import own_domain
+from flad_carla.evaluation.processes import start_simulator
+from flad_carla.rig import load_rig
+from flad_common.ports import free_ports
+from flad_common.supervision import Supervisor
+from flad_edge.adllm.config import load_adllm_config
+from flad_edge.adllm.model import build_adllm
+from flad_edge.adllm.tokenizer import train_tokenizer
+from flad_edge.adllm.weights import save_adllm
+from flad_edge.service.requests import Outcome
+from flad_perception.scene_encoder import model_file
+from flad_perception.weights_header import model_hash_of
+from flad_planner.language.bank import Split, draw_arguments, load_bank
+from flad_planner.language.kinds import Kind
+
+SUMMARY = "several vehicles in one town on one edge: every request accounted for, rate, latency"
+MINUTES = 45.0
+
+_RIG = "rigs/encoder.yaml"
+_FRAME_S = 0.2
+_TELL_S = 20.0
+_START_S = 600.0
+_SILENT_S = 600.0
+_SETTLE_S = 30.0
+_SPAWN_STRIDE = 9  # spawn points lie side by side on the same roads
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the benchmark's arguments."""
+    parser.add_argument("--town", default="Grid", help="(default: %(default)s)")
+    parser.add_argument("--vehicles", type=int, default=3, help="of ours (default: %(default)s)")
+    parser.add_argument("--sim-minutes", type=float, default=10.0, help="(default: %(default)s)")
+    parser.add_argument("--traffic", type=int, default=20, help="others (default: %(default)s)")
+    parser.add_argument("--walkers", type=int, default=10, help="(default: %(default)s)")
+    parser.add_argument("--encoder", default="small", help="shipped or FILE (default: %(default)s)")
+    parser.add_argument("--adllm", type=Path, metavar="FILE", help="trained weights")
+
+
+def measure(args: argparse.Namespace) -> list[Row]:
+    """Drive and keep account."""
+    roles = [f"vehicle_{i}" for i in range(args.vehicles)]
+    encoder = Path(model_file(args.encoder))
+    with TemporaryDirectory() as scratch, own_domain() as domain_id:
+        folder = Path(scratch)
+        adllm = args.adllm or _untrained(folder / "untrained.safetensors", args.seed)
+        with Supervisor(folder / "logs") as supervisor:
+            _start(args, supervisor, folder, roles, domain_id, encoder, adllm)
+            watch = FleetWatch(
+                domain_id, roles, _sentences(args.seed), _TELL_S, args.seed, supervisor.check
+            )
+            try:
+                return _watched(args, watch)
+            finally:
+                watch.close()
+
+
+def _watched(args: argparse.Namespace, watch: FleetWatch) -> list[Row]:
+    watch.until(lambda: watch.tally.num_asked > 0, "the first request", _START_S)
+    first_s, began_s = watch.sim_time_s, time.monotonic()
+    end_s = first_s + 60.0 * args.sim_minutes
+    while watch.sim_time_s < end_s:
+        step_s = min(end_s, watch.sim_time_s + 5.0)
+        watch.until(lambda s=step_s: watch.sim_time_s >= s, "five simulated seconds", _SILENT_S)
+    driven_s, took_s = watch.sim_time_s - first_s, time.monotonic() - began_s
+    tally = watch.tally
+    # The world goes on: it is enough that all requests up to now have ended.
+    asked = tally.num_asked
+    _settle(watch)
+    return rows(watch, asked=asked, driven_s=driven_s, took_s=took_s)
+
+
+def _settle(watch: FleetWatch) -> None:
+    """Wait for a moment in which nothing is under way; it comes after every batch."""
+    try:
+        watch.until(lambda: watch.tally.num_unaccounted == 0, "an end of every request", _SETTLE_S)
+    except TimeoutError:
+        return  # then some are lost, and the figures say so
+
+
+def rows(watch: FleetWatch, *, asked: int, driven_s: float, took_s: float) -> list[Row]:
+    """What the ear heard.
+
+    Args:
+        watch: has the account.
+        asked: requests until the end of the measured time.
+        driven_s: simulated.
+        took_s: of wall time.
+    """
+    tally = watch.tally
+    answered = tally.outcomes[Outcome.ANSWERED]
+    fewest = min(tally.per_vehicle().values())
+    found: Sequence[tuple[str, float, str, dict[str, Any]]] = (
+        ("fleet_requests", asked, "requests", {}),
+        ("fleet_unaccounted", tally.num_unaccounted, "requests", {"bar": 0.0, "better": "lower"}),
+        ("fleet_answered_share", answered / max(1, sum(tally.outcomes.values())), "", {}),
+        ("fleet_refused", sum(tally.refusals.values()), "requests", {"better": "lower"}),
+        ("fleet_rate_hz", fewest / driven_s, "1/s of simulated time, slowest vehicle", {}),
+        ("fleet_rate_wall_hz", asked / took_s, "1/s of wall time, all vehicles", {}),
+        ("fleet_edge_latency_p50", tally.edge_latency_s(50.0), "s", {"better": "lower"}),
+        ("fleet_edge_latency_p99", tally.edge_latency_s(99.0), "s", {"better": "lower"}),
+        ("fleet_vehicle_latency_p50", tally.vehicle_latency_s(50.0), "s", {"better": "lower"}),
+        ("fleet_vehicle_latency_p99", tally.vehicle_latency_s(99.0), "s", {"better": "lower"}),
+        ("fleet_sim_seconds", driven_s, "s", {}),
+        ("fleet_realtime", driven_s / took_s, "s/s", {}),
+    )
+    return [Row(name=n, value=float(v), unit=u or "1", **more) for n, v, u, more in found]
+
+
+def _start(
+    args: argparse.Namespace,
+    supervisor: Supervisor,
+    folder: Path,
+    roles: Sequence[str],
+    domain_id: int,
+    encoder: Path,
+    adllm: Path,
+) -> None:
+    port = free_ports(3).start
+    start_simulator(
+        supervisor,
+        town=args.town,
+        net=None,
+        port=port,
+        seed=args.seed,
+        vehicles=args.traffic,
+        walkers=args.walkers,
+    )
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
+    rig_file = args.workspace.config / _RIG
+    (folder / "bridge.yaml").write_text(bridge_yaml(roles, rig_file), encoding="utf-8")
+    bridge = topology.node_command(
+        topology.BRIDGE,
+        arguments=("--config", str(folder / "bridge.yaml"), "--port", str(port)),
+    )
+    supervisor.start("bridge", bridge, environment=environment)
+    hash_text = f"'{model_hash_of(str(encoder))}'"  # text, even if it is all digits
+    edge = topology.node_command(
+        topology.EDGE,
+        parameters={
+            "model": str(adllm),
+            "encoder_hash": hash_text,
+            # A simulated second may take long here; nobody shall be forgotten for that.
+            "service.admission.alive_s": "600.0",
+            "service.admission.forget_after_s": "3600.0",
+        },
+    )
+    supervisor.start("edge", edge, environment=environment)
+    cameras = [s.id for s in load_rig(rig_file).sensors if s.type == "sensor.camera.rgb"]
+    for role in roles:
+        for spec, parameters in (
+            (topology.PLANNER, {"plan_period_s": str(_FRAME_S)}),
+            (
+                topology.ENCODER,
+                {
+                    "encoder.model": str(encoder),
+                    "cameras": str(cameras),
+                    "tick.period_s": str(_FRAME_S),
+                },
+            ),
+            (topology.DRIVER, {"driver.frame_period_s": str(_FRAME_S)}),
+        ):
+            command = topology.node_command(
+                spec, vehicle=role, parameters={"mode": "lockstep", **parameters}
+            )
+            supervisor.start(f"{role}_{spec.executable}", command, environment=environment)
+
+
+def bridge_yaml(roles: Sequence[str], rig_file: Path) -> str:
+    """The bridge's configuration: every vehicle with the encoder's rig, apart from each other."""
+    lines = ["egos:"]
+    for number, role in enumerate(roles):
+        lines.append(
+            f"  - {{role: {role}, rig: {rig_file}, spawn_point: {number * _SPAWN_STRIDE}}}"
+        )
+    return "\n".join([*lines, "bridge:", "  mode: lockstep", ""])
+
+
+def _sentences(seed: int) -> list[str]:
+    bank, rng = load_bank(), random.Random(seed)
+    kinds = [k for k in Kind if not k.name.startswith("NOTICE")]
+    return [bank.render(draw_arguments(k, rng), rng, Split.TRAINING) for k in kinds]
+
+
+def _untrained(path: Path, seed: int) -> Path:
+    config = load_adllm_config("tiny")
+    texts = load_bank().corpus(random.Random(seed))
+    save_adllm(path, build_adllm(config, train_tokenizer(texts, config.text), seed=seed))
+    return path
