@@ -3,12 +3,24 @@
 
 from __future__ import annotations
 
-import pytest
+import argparse
 
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from flad_carla.evaluation import driver_options, driving_models
+from flad_carla.evaluation.driver_options import (
+    add_encoder_arguments,
+    add_language_arguments,
+    encoder_option,
+    language_option,
+)
 from flad_carla.evaluation.driver_tally import DriverTally
 from flad_carla.evaluation.edge_loss import EdgeLoss
 from flad_carla.evaluation.language_driver import EdgeLossWindow, LanguageDriver
 from flad_carla.run_log import DriverView
+from flad_perception.weights_header import model_hash_of
 
 
 @pytest.fixture
@@ -108,3 +120,42 @@ def test_the_tally_counts_frames_and_keeps_changes_only():
         (0.6, "adm", "Go on."),
         (0.8, "adm", "Stop."),
     ]
+
+
+def _options(*words):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--driver")
+    add_language_arguments(parser)
+    add_encoder_arguments(parser)
+    args = parser.parse_args(words)
+    return args, encoder_option(args)
+
+
+def test_models_go_by_name_or_file_and_must_read_the_encoders_tokens(tmp_path, monkeypatch):
+    mine, other, silent = (tmp_path / f"{n}.safetensors" for n in ("mine", "other", "silent"))
+    made_by = model_hash_of("small")
+    save_file({"x": np.zeros(1)}, mine, metadata={"flad_encoder_hash": made_by})
+    save_file({"x": np.zeros(1)}, other, metadata={"flad_encoder_hash": "0" * 16})
+    save_file({"x": np.zeros(1)}, silent)
+    monkeypatch.setattr(driving_models, "shipped_models", lambda: {"tiny": mine, "adm": mine})
+    monkeypatch.setattr(driver_options, "shipped_models", lambda: {"tiny": mine, "adm": mine})
+
+    args, encoder = _options("--driver", "adllm")
+    assert (encoder.model, encoder.period_s) == ("small", 0.2)
+    driver = language_option(args, encoder)
+    assert (driver.adllm, driver.adm, driver.encoder_hash) == (mine, mine, made_by)
+    assert language_option(*_options("--driver", "adllm", "--adm", "off")).adm is None
+    assert language_option(*_options("--driver", "blind")).adm is None
+    driver = language_option(*_options("--driver", "adm", "--adm", str(silent)))
+    assert (driver.adllm, driver.adm) == (None, silent)
+    assert language_option(*_options("--driver", "expert")) is None
+
+    for words, complaint in [
+        (("--driver", "adllm", "--adllm", "huge"), "known are: tiny, adm"),
+        (("--driver", "adllm", "--adllm", str(other)), "trained on tokens of encoder 0000"),
+        (("--driver", "expert", "--adllm", "tiny"), "--adllm needs a driver"),
+        (("--driver", "expert", "--wrong-turns"), "--wrong-turns needs a driver"),
+        (("--driver", "adm", "--adm", str(tmp_path / "a.safetensors")), "no such file"),
+    ]:
+        with pytest.raises(ValueError, match=complaint):
+            language_option(*_options(*words))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from flad_carla.evaluation.driving_models import OFF, check_encoder, model_file, shipped_models
 from flad_carla.evaluation.language_driver import (
     FRAME_PERIOD_S,
     LANGUAGE_DRIVERS,
@@ -17,17 +18,22 @@ from flad_carla.evaluation.processes import EncoderOption
 from flad_perception.weights_header import model_config, model_hash_of
 
 NO_ENCODER, _SHIPPED = "off", "small"
+_ADLLM, _ADM = "tiny", "adm"
 
 
 def add_language_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--adllm", type=Path, metavar="FILE", help="weights of the AD-LLM for the edge")
+    add(
+        "--adllm",
+        metavar="NAME",
+        help="the AD-LLM for the edge: a shipped model or a .safetensors file (default: tiny)",
+    )
     add(
         "--adm",
-        type=Path,
-        metavar="FILE",
-        help="weights of the ADM: drives with --driver adm, else is what adllm falls back on",
+        metavar="NAME",
+        help="the ADM on the vehicle, a shipped model or a .safetensors file: drives with --driver "
+        "adm, else is what adllm falls back on, or off (default: adm, where it is shipped)",
     )
     add(
         "--phrasings",
@@ -116,14 +122,30 @@ def language_option(
                 )
         return None
     assert encoder is not None, "a language driver has one"
+    encoder_hash = model_hash_of(encoder.model)
+    adllm = None if args.driver == "adm" else model_file("--adllm", args.adllm or _ADLLM)
+    adm = _adm(args)
+    for path in filter(None, (adllm, adm)):
+        check_encoder(path, encoder.model, encoder_hash)
     return LanguageDriver(
         who=args.driver,
-        encoder_hash=model_hash_of(encoder.model),
-        adllm=args.adllm if args.driver != "adm" else None,
-        adm=args.adm,
+        encoder_hash=encoder_hash,
+        adllm=adllm,
+        adm=adm,
         phrasings=args.phrasings,
         notice=args.notice,
         instruction=args.instruction,
         wrong_turns=args.wrong_turns,
         edge_loss=EdgeLossWindow.parse(args.edge_loss) if args.edge_loss else None,
     )
+
+
+def _adm(args: argparse.Namespace) -> Path | None:
+    """What drives on the vehicle; None: nothing."""
+    if args.driver == "adm":
+        return model_file("--adm", args.adm or _ADM)
+    if args.driver == "blind" or args.adm == OFF:
+        return None
+    if args.adm is None and _ADM not in shipped_models():
+        return None
+    return model_file("--adm", args.adm or _ADM)
