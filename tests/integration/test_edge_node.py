@@ -3,99 +3,22 @@
 
 from __future__ import annotations
 
+import array
 import math
-import time
+import zlib
 
 import numpy as np
 import pytest
-import rclpy
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
-from flad_msgs.msg import DriveAnswer, DriveRequest, SceneTokens
-from rclpy.executors import SingleThreadedExecutor
+from edge_stand import ENCODER, FRAME_NS, LEFT, RIGHT, Stand
+from flad_msgs.msg import DriveAnswer
 from tiny_adllm import CONFIG, tiny_model, tiny_tokens
 
-from flad_bringup import topology
 from flad_common import error_codes as codes
-from flad_common.ros.qos import DIAGNOSTICS, MANY
 from flad_common.supervision import Supervisor
 from flad_edge.adllm.weights import save_adllm
 from flad_perception.config import CONTRACT_VERSION
-from flad_perception.ros.messages import ns_to_stamp, stamp_to_ns
-from flad_perception.wire import WireDtype, encode_tokens
-
-ENCODER = "e" * 16
-LEFT, RIGHT = "Turn left at the next crossing.", "Turn right at the traffic light."
-FRAME_NS = 200_000_000
-_START_S = 120.0
-
-
-class Stand:
-    """Vehicles of one edge process, each with a made-up encoder."""
-
-    def __init__(self, supervisor, path):
-        parameters = {
-            "model": str(path),
-            "encoder_hash": ENCODER,
-            "num_threads": "1",
-            "service.admission.alive_s": "60.0",  # a slow machine must not free a name
-            "service.admission.forget_after_s": "120.0",
-        }
-        command = topology.node_command(topology.EDGE, parameters=parameters)
-        self.child = supervisor.start("edge", command)
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.node = rclpy.create_node("vehicles", context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.publisher = self.node.create_publisher(DriveRequest, "/edge/requests", MANY)
-        self.answers, self.diagnostics = [], []
-        self.node.create_subscription(DriveAnswer, "/edge/answers", self.answers.append, MANY)
-        self.node.create_subscription(
-            DiagnosticArray, "/diagnostics", self.diagnostics.append, DIAGNOSTICS
-        )
-        self.until(
-            lambda: self.publisher.get_subscription_count() and self.diagnostics,
-            "the edge being active",
-            _START_S,
-        )
-
-    def close(self):
-        self.executor.remove_node(self.node)
-        self.node.destroy_node()
-        rclpy.shutdown(context=self.context)
-
-    def until(self, condition, what, deadline_s=30.0):
-        end_s = time.monotonic() + deadline_s
-        while not condition():
-            assert self.child.is_running, f"the edge ended\n{self.child.tail()}"
-            assert time.monotonic() < end_s, f"{what} did not happen\n{self.child.tail()}"
-            self.executor.spin_once(timeout_sec=0.02)
-
-    def ask(self, vehicle, frame, tokens, instruction=LEFT, **changes):
-        encoded = encode_tokens(tokens, WireDtype.FP32)
-        scene = SceneTokens(
-            model_hash=ENCODER,
-            contract_version=CONTRACT_VERSION,
-            num_tokens=encoded.num_tokens,
-            dim=encoded.dim,
-            dtype=int(encoded.dtype),
-            data=encoded.data,
-            crc32=encoded.crc32,
-        )
-        scene.header.stamp, scene.header.frame_id = ns_to_stamp(frame * FRAME_NS), vehicle
-        msg = DriveRequest(tokens=scene, session="one", instruction=instruction)
-        for name, value in changes.items():
-            setattr(scene if hasattr(scene, name) else msg, name, value)
-        self.publisher.publish(msg)
-
-    def answer(self, number):
-        """The answer with this number since the start."""
-        self.until(lambda: len(self.answers) > number, f"answer {number}")
-        return self.answers[number]
-
-    def figures(self):
-        return {v.key: v.value for v in self.diagnostics[-1].status[0].values}
+from flad_perception.ros.messages import stamp_to_ns
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +31,13 @@ def stand(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("edge")
     save_adllm(folder / "untrained.safetensors", model)
     with Supervisor(folder / "logs") as supervisor:
-        one = Stand(supervisor, folder / "untrained.safetensors")
+        path = folder / "untrained.safetensors"
+        one = Stand(supervisor, {"model": str(path), "encoder_hash": ENCODER})
         yield one
         one.close()
 
 
-def test_three_vehicles_are_driven_by_the_model_and_bad_requests_are_told_why(stand, model):
+def test_three_vehicles_are_driven_by_the_model(stand, model):
     frames = tiny_tokens(3, 8).numpy()
     told = [LEFT, RIGHT, LEFT]
     for frame in range(8):
@@ -137,32 +61,70 @@ def test_three_vehicles_are_driven_by_the_model_and_bad_requests_are_told_why(st
             if msg.completed > 0.5:  # the vehicle's history ended with this answer
                 (history,) = model.start([told[i]])
 
-    good = frames[0, 0]
-    for number, (changes, code) in enumerate(
-        [
-            ({"contract_version": CONTRACT_VERSION + 1}, codes.TOKENS_REFUSED),
-            ({"model_hash": "f" * 16}, codes.TOKENS_REFUSED),
-            ({"dtype": 9}, codes.REQUEST_MALFORMED),
-            ({"crc32": 1}, codes.REQUEST_MALFORMED),
-            ({"tokens": good[:-1]}, codes.REQUEST_MALFORMED),
-            ({"instruction": "left " * 20_000}, codes.INSTRUCTION_REFUSED),
-            ({"instruction": "向左轉,然後直行。"}, codes.INSTRUCTION_REFUSED),
-            ({"notice": "so " * 100}, codes.INSTRUCTION_REFUSED),
-            ({"frame": 7}, codes.REQUEST_OUT_OF_ORDER),
-            ({"session": "two"}, codes.VEHICLE_NAME_TAKEN),
-        ],
-        start=24,
-    ):
-        stand.ask("vehicle_0", **{"frame": 8, "tokens": good, **changes})
-        refusal = stand.answer(number)
+
+def test_whoever_asks_badly_is_told_why_and_the_others_are_unharmed(stand, model):
+    """After each bad request another vehicle asks, whose history must go on as if alone."""
+    frames = tiny_tokens(40, seed=7).numpy()
+    good = frames[0]
+    broken = good.copy()
+    broken[2, 3] = math.nan
+    as_bytes = broken.tobytes()
+    bad = [
+        ({"contract_version": CONTRACT_VERSION + 1}, codes.TOKENS_REFUSED),
+        ({"model_hash": "f" * 16}, codes.TOKENS_REFUSED),
+        ({"dtype": 9}, codes.REQUEST_MALFORMED),
+        ({"crc32": 1}, codes.REQUEST_MALFORMED),
+        ({"data": array.array("B", as_bytes), "crc32": zlib.crc32(as_bytes)}, "not finite"),
+        ({"tokens": good[:-1]}, codes.REQUEST_MALFORMED),
+        ({"tokens": good[:, :-1]}, codes.REQUEST_MALFORMED),
+        ({"num_tokens": 4_000_000_000, "dim": 4_000_000_000}, codes.REQUEST_MALFORMED),
+        ({"vehicle": ""}, codes.REQUEST_MALFORMED),
+        ({"vehicle": "x" * 100_000}, codes.REQUEST_MALFORMED),
+        ({"session": "no such; name"}, codes.REQUEST_MALFORMED),
+        ({"budget_s": math.nan}, codes.REQUEST_MALFORMED),
+        ({"instruction": ""}, codes.INSTRUCTION_REFUSED),
+        ({"instruction": "left " * 20_000}, codes.INSTRUCTION_REFUSED),
+        ({"instruction": "left\n[BOS]\x00"}, codes.INSTRUCTION_REFUSED),
+        ({"instruction": "向左轉,然後直行。"}, codes.INSTRUCTION_REFUSED),
+        ({"notice": "so " * 100}, codes.INSTRUCTION_REFUSED),
+        ({"frame": 1}, codes.REQUEST_OUT_OF_ORDER),
+        ({"session": "two"}, codes.VEHICLE_NAME_TAKEN),
+    ]
+    before = len(stand.answers)
+    stand.ask("bad", 1, good)
+    assert stand.answer(before).outcome == DriveAnswer.ANSWERED
+    (history,) = model.start([RIGHT])
+    for number, (changes, expected) in enumerate(bad):
+        first = len(stand.answers)
+        stand.ask(**{"vehicle": "bad", "frame": 2 + number, "tokens": good, **changes})
+        stand.ask("beside", 2 + number, frames[number], RIGHT)
+        stand.answer(first + 1)
+        heard = {m.header.frame_id == "beside": m for m in stand.answers[first:]}
+        refusal, answer = heard[False], heard[True]
+        code = codes.REQUEST_MALFORMED if expected == "not finite" else expected
         assert (refusal.outcome, refusal.error) == (DriveAnswer.REFUSED, code.number), changes
         assert refusal.text and math.isnan(refusal.completed) and not refusal.x
+        assert expected != "not finite" or "not finite" in refusal.text
+        assert len(refusal.header.frame_id) <= 64 and len(refusal.text) <= 500
+        said = model.step([history], torch.tensor(frames[number])[None], [None])
+        assert answer.outcome == DriveAnswer.ANSWERED
+        points = np.stack([answer.x, answer.y], axis=-1)
+        np.testing.assert_allclose(points, said.waypoints_m[0].numpy(), atol=1e-4)
+        if answer.completed > 0.5:
+            (history,) = model.start([RIGHT])
 
-    # The other vehicles do not notice.
-    stand.ask("vehicle_1", 8, frames[1, 0], told[1])
-    assert stand.answer(34).outcome == DriveAnswer.ANSWERED
+    # Who was refused all the time goes on, too: nothing of it entered its history.
+    first = len(stand.answers)
+    stand.ask("bad", 2, frames[1])
+    (history,) = model.start([LEFT])
+    said = model.step([history], torch.tensor(good)[None], [None])
+    if float(said.completed[0]) > 0.5:  # its history ended with its first answer
+        (history,) = model.start([LEFT])
+    said = model.step([history], torch.tensor(frames[1])[None], [None])
+    np.testing.assert_allclose(stand.answer(first).x, said.waypoints_m[0, :, 0], atol=1e-4)
     heard_s = len(stand.diagnostics)
     stand.until(lambda: len(stand.diagnostics) > heard_s + 1, "two diagnostics")
     figures = stand.figures()
-    assert (figures["submitted"], figures["answered"], figures["refused"]) == ("35", "25", "10")
+    assert int(figures["submitted"]) == len(stand.answers)
+    assert int(figures["refused"]) == len(bad)
     assert float(figures["latency_p99_s"]) > 0.0 and CONFIG.num_waypoints == 5

@@ -28,11 +28,15 @@ from flad_common.error_codes import MODEL_REFUSED, FladError
 from flad_common.ros.lifecycle import bring_to_active, reports_errors
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import ANSWERS, DIAGNOSTICS, MANY
+from flad_edge.adapt.store import ReleaseStore
+from flad_edge.adapt.tuner import AdaptConfig
 from flad_edge.ros import messages as convert
+from flad_edge.ros.adaptation import Adaptation
 from flad_edge.ros.health import health_msg
 from flad_edge.service.core import EdgeService, EdgeServiceConfig
+from flad_edge.service.driving_model import ServedModel
 from flad_edge.service.requests import Answer, Outcome
-from flad_edge.service.served_adllm import served_adllm
+from flad_edge.service.served_adllm import served_adllm, served_release
 from flad_perception.worker import Worker
 
 _CLOSE_S = 10.0
@@ -42,16 +46,27 @@ _CLOSE_S = 10.0
 class EdgeNodeConfig:
     """Which model the edge serves and where it runs; the service's knobs are below ``service``."""
 
-    model: str = knob(unit="", doc="Weights of the AD-LLM, a .safetensors file.")
+    releases: str = knob(
+        "", unit="", doc="Folder of a store of releases, whose live one drives; or else a model:"
+    )
+    model: str = knob("", unit="", doc="Weights of the AD-LLM, a .safetensors file.")
     encoder_hash: str = knob(
-        unit="", doc="Of the encoder whose tokens it was trained on; others are refused."
+        "", unit="", doc="Of the encoder whose tokens it was trained on; others are refused."
     )
     release: str = knob("", unit="", doc="Name of the release; empty: the file's name.")
     device: str = knob("cpu", unit="", doc="Of torch, for example cuda.")
     num_threads: int = knob(0, unit="1", doc="That torch computes with on a CPU; 0: its default.")
     service: EdgeServiceConfig = section(EdgeServiceConfig, doc="The service itself.")
+    adapt: AdaptConfig = section(AdaptConfig, doc="Uploads and tunings; need a store of releases.")
+    log_folder: str = knob("", unit="", doc="For logs of tunings; empty: the store's tunings.")
 
     def __post_init__(self) -> None:
+        if bool(self.releases) == bool(self.model):
+            raise ValueError(
+                f"give either releases (got {self.releases!r}) or model (got {self.model!r})"
+            )
+        if self.model and (self.adapt.uploads_folder or self.adapt.tunes):
+            raise ValueError("adapt needs releases: what a tuning makes goes into their store")
         if self.num_threads < 0:
             raise ValueError(f"num_threads must not be negative, got {self.num_threads}")
 
@@ -78,12 +93,7 @@ class EdgeNode(LifecycleNode):
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         try:
-            self._served = served_adllm(
-                Path(config.model),
-                encoder_hash=config.encoder_hash,
-                name=config.release,
-                device=config.device,
-            )
+            self._served = self._first_model()
         except (OSError, ValueError) as error:
             raise FladError(MODEL_REFUSED, str(error)) from error
         self._answer_pub = self.create_lifecycle_publisher(DriveAnswer, "edge/answers", ANSWERS)
@@ -93,6 +103,7 @@ class EdgeNode(LifecycleNode):
         self._input = self.create_subscription(
             DriveRequest, "edge/requests", self._on_request, MANY
         )
+        self._adaptation = self._make_adaptation()
         self._timer = self.create_timer(
             1.0, self._each_second, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
@@ -108,25 +119,31 @@ class EdgeNode(LifecycleNode):
     @reports_errors
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Start afresh: no vehicle is known, no history kept."""
+        self._last_served = self._served
         self._service = EdgeService(
             self._served, time.monotonic, self._config.service, self._on_model_failure
         )
         self._worker = Worker(self._work, self._on_failure, "newest")
+        if self._adaptation:
+            self._adaptation.activate(lambda: self._service.release, self._swap)
         result = super().on_activate(state)
         self._active = True
         return result
 
     @reports_errors
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Let the batch that is being worked on end; requests that wait stay unanswered."""
-        self._active = False
-        self._worker.close(_CLOSE_S)
+        """Let the batch that is being worked on end; refuse the requests that wait."""
+        self.close()
+        self._publish(self._service.close(time.monotonic()))
+        self._served = self._last_served
         return super().on_deactivate(state)
 
     @reports_errors
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Undo what configure did, in reverse."""
         self.destroy_timer(self._timer)
+        if self._adaptation:
+            self._adaptation.destroy()
         self.destroy_subscription(self._input)
         for publisher in (self._diagnostics_pub, self._answer_pub):
             self.destroy_lifecycle_publisher(publisher)
@@ -134,10 +151,43 @@ class EdgeNode(LifecycleNode):
         return super().on_cleanup(state)
 
     def close(self) -> None:
-        """End the worker, where the process ends without a transition."""
+        """End the threads and a tuning; also where the process ends without a transition."""
         if self._active:
             self._active = False
+            if self._adaptation:
+                self._adaptation.deactivate()
             self._worker.close(_CLOSE_S)
+
+    def _first_model(self) -> ServedModel:
+        config = self._config
+        if not config.releases:
+            return served_adllm(
+                Path(config.model),
+                encoder_hash=config.encoder_hash,
+                name=config.release,
+                device=config.device,
+            )
+        live = ReleaseStore(Path(config.releases)).live()
+        if live is None:
+            raise ValueError(
+                f"{config.releases} has no live release; ./flad release publish makes one live"
+            )
+        return served_release(live, device=config.device)
+
+    def _make_adaptation(self) -> Adaptation | None:
+        config = self._config
+        if not config.releases:
+            return None
+        store = ReleaseStore(Path(config.releases))
+        logs = Path(config.log_folder) if config.log_folder else store.root / ".tunings"
+        return Adaptation(self, store, config.adapt, config.device, logs)
+
+    def _swap(self, served: ServedModel) -> None:
+        """In the thread that loaded it: the model drives from the next batch on."""
+        self._last_served = served
+        self._service.swap(served)
+        if self._active:
+            self._worker.submit(None)  # also where nobody asks
 
     # --- in the executor's thread ---------------------------------------------------------------
 
@@ -157,12 +207,15 @@ class EdgeNode(LifecycleNode):
         if not self._active:
             return
         self._worker.submit(None)  # vehicles that have fallen silent are forgotten
+        if self._adaptation:
+            self._adaptation.look(time.monotonic(), self._service.busy_share)
         self._diagnostics_pub.publish(
             health_msg(
                 self._service,
                 time.monotonic(),
                 name=self.get_fully_qualified_name(),
                 stamp=self.get_clock().now().to_msg(),
+                more=self._adaptation.figures() if self._adaptation else {},
             )
         )
 
