@@ -56,8 +56,12 @@ class FedAdam:
         return following
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
-        return {"round": self._round, "first": dict(self._first), "second": dict(self._second)}
+        """A copy of everything that the next step depends on."""
+        first, second = (
+            {name: tensor.clone() for name, tensor in moments.items()}
+            for moments in (self._first, self._second)
+        )
+        return {"round": self._round, "first": first, "second": second}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from an earlier :meth:`state_dict`."""
