@@ -99,7 +99,7 @@ def test_ragged_micro_batches_are_refused_and_can_be_left_out() -> None:
     ("ends", "config", "complaint"),
     [
         ((3, 7), StepConfig(num_micro_batches=1), "as many micro-batches"),
-        ((3, 5, 7), StepConfig(num_micro_batches=4), "rank s of the group"),
+        ((3, 5, 7), StepConfig(num_micro_batches=4), "the group's ranks must be"),
         ((7,), StepConfig(num_micro_batches=4), "LocalTrainer"),
     ],
 )

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from flad_pipeline.graph.units import UnitGraph, unit_graph
 from flad_pipeline.partition import Partition, Span
+from flad_pipeline.stages.handover import hand_over
 from flad_pipeline.stages.pipeline import PipelineTrainer
 from flad_pipeline.stages.trainer import LocalTrainer, MicroBatch, StepConfig, StepResult
-from flad_pipeline.stages.unit_state import unit_state_from_bytes
 from flad_pipeline.stages.unit_store import UnitStore
 
 NUM_STEPS = 3
@@ -144,22 +144,26 @@ def test_rotation_moves_units_with_their_moments_and_uses_every_vehicles_data() 
     owners = tuple(p.owner for p in pipelines)
     assert sorted(owners) == ["v0", "v1", "v2"]
     expected, _ = alone(owners)
-    stores = {v: UnitStore(graph(), adam, pipelines[0].units_of(v)) for v in owners}
-    for step, partition in enumerate(pipelines):
-        with_gloo(
-            3,
-            lambda rank, p=partition, i=step: run_stage(
-                stores[p.stages[rank].vehicle], p, rank, [i], CONFIG
-            ),
-        )
-        if step + 1 < len(pipelines):
-            moves = partition.moves_to(pipelines[step + 1])
-            assert moves
-            for unit, (giver, taker) in moves.items():
-                state = stores[giver].take_unit(unit, step + 1).to_bytes()
-                stores[taker].give_unit(unit_state_from_bytes(state))
-    found = {u: h for s in stores.values() for u, h in hashes(s, 3).items()}
-    assert found == expected
+
+    def member(rank: int) -> tuple[dict[int, str], int]:
+        """One group for all pipelines: ranks are not stages."""
+        name, members, moved = f"v{rank}", ("v0", "v1", "v2"), 0
+        store = UnitStore(graph(), adam, pipelines[0].units_of(name))
+        world = dist.group.WORLD
+        for step, pipeline in enumerate(pipelines):
+            trainer = PipelineTrainer(store, pipeline, name, world, loss, CONFIG, members=members)
+            trainer.step(step, batches(step, name) if name == pipeline.owner else ())
+            if step < 2:
+                moved += hand_over(
+                    store, pipeline, pipelines[step + 1], name, world, members, step=step + 1
+                )
+        return hashes(store, 3), moved
+
+    with memory_transports(3) as transports:
+        found = [with_gloo(3, member), with_dds(transports, 1, member)]
+    for members in found:
+        assert {u: h for held, _ in members for u, h in held.items()} == expected
+        assert all(moved > 0 for _, moved in members)
 
 
 def test_after_a_loss_the_rest_goes_on_from_the_last_cut_as_if_nothing_had_been() -> None:

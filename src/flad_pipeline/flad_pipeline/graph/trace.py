@@ -238,4 +238,3 @@ def _model_line(trace: TracebackType | None) -> str:
     frame = frames[-1]
     line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
     return f"{frame.filename}:{frame.lineno}, in {frame.name}: `{line}`"
-

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training steps of one stage of a pipeline, on PyTorch's own engine.
 
-Rank ``s`` of the process group is stage ``s``. The group is gloo's or ours over DDS: the engine
-cannot tell. Stages exchange what is live at their cut and pass on what they do not need, so the
-schedules are the single-stage ones (GPipe, 1F1B), which take skips.
+The group is gloo's or ours over DDS: the engine cannot tell. Stages exchange what is live at their
+cut and pass on what they do not need, so the schedules are the single-stage ones (GPipe, 1F1B),
+which take skips.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -40,9 +40,10 @@ class PipelineTrainer:
         store: holds this vehicle's units.
         partition: at least two stages.
         vehicle: whose stage this is.
-        group: of as many ranks as stages, in their order.
+        group: of as many ranks as stages.
         loss: only the owner of the labels calls it.
         config: the same on all ranks.
+        members: vehicles by rank; in the order of the stages if nothing is said.
         deadline_s: longest time for what is left to do with the owner's heads at a step's end.
 
     Raises:
@@ -58,22 +59,24 @@ class PipelineTrainer:
         loss: Loss,
         config: StepConfig,
         *,
+        members: Sequence[str] | None = None,
         deadline_s: float = 60.0,
     ) -> None:
         partition.check(store.graph)
-        _check_sizes(partition, vehicle, group, config)
+        names = [span.vehicle for span in partition.stages]
+        by_rank = list(names if members is None else members)
+        _check_sizes(names, by_rank, vehicle, group, config)
         self._store, self._partition, self._group = store, partition, group
         self._loss, self._config, self._deadline_s = loss, config, deadline_s
         graph = store.graph
-        names = [span.vehicle for span in partition.stages]
-        self._rank, last = names.index(vehicle), len(names) - 1
-        span = partition.stages[self._rank]
-        enters = crossing(graph, span.first - 1) if self._rank else None
+        place, last = names.index(vehicle), len(names) - 1
+        span = partition.stages[place]
+        enters = crossing(graph, span.first - 1) if place else None
         leaves = crossing(graph, span.last)
         is_u = partition.heads_from is not None
         kept = graph.kept(span.last + 1, partition.heads_from or 0) if is_u else ()
         inputs = input_names(store)
-        self._is_owner, self._is_last = self._rank == 0, self._rank == last
+        self._is_owner, self._is_last = place == 0, place == last
         made_kept = [name for name in kept if name not in inputs] if self._is_owner else []
         gives = leaves.names if is_u or not self._is_last else graph.outputs
         self._stage = store.stage(
@@ -87,7 +90,7 @@ class PipelineTrainer:
         self._heads: _Heads | None = None
         self._channel: LossChannel | None = None
         if is_u and self._is_last:
-            self._channel = LossChannel(group, 0, leaves)
+            self._channel = LossChannel(group, by_rank.index(partition.owner), leaves)
         if is_u and self._is_owner:
             features = crossing(graph, partition.heads.start - 1)
             self._heads = _Heads(
@@ -97,12 +100,12 @@ class PipelineTrainer:
                     gives=graph.outputs,
                     seed=config.seed,
                 ),
-                LossChannel(group, last, features),
+                LossChannel(group, by_rank.index(names[-1]), features),
                 kept,
             )
         pipe_stage = PipelineStage(
             self._feed or self._stage,
-            self._rank,
+            place,
             len(names),
             torch.device("cpu"),
             input_args=enters.empty() if enters else (torch.zeros(1, dtype=torch.int64),),
@@ -111,6 +114,7 @@ class PipelineTrainer:
             else tuple(graph.tensors[name].empty() for name in graph.outputs),
             group=group,
         )
+        pipe_stage.stage_index_to_group_rank = {i: by_rank.index(v) for i, v in enumerate(names)}
         self._schedule = _SCHEDULES[config.schedule](
             pipe_stage, config.num_micro_batches, loss_fn=self._stage_loss
         )
@@ -209,7 +213,7 @@ class _Feed(nn.Module):
 
     def forward(self, place: Tensor) -> tuple[Tensor, ...]:
         i = int(place)
-        made = self.stage(*(self._batches[i][name] for name in self._inputs))
+        made: tuple[Tensor, ...] = self.stage(*(self._batches[i][name] for name in self._inputs))
         self._batches[i].update(zip(self._kept, made[self._num_sent :], strict=True))
         self._ready[i].set()
         return made[: self._num_sent]
@@ -231,7 +235,7 @@ class _Heads:
 class _Aside:
     """Runs something in a thread while the block runs; its error is raised at the block's end."""
 
-    def __init__(self, work: object, deadline_s: float) -> None:
+    def __init__(self, work: Callable[[], None], deadline_s: float) -> None:
         self._work, self._deadline_s = work, deadline_s
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="heads", daemon=True)
@@ -252,22 +256,27 @@ class _Aside:
 
     def _run(self) -> None:
         try:
-            self._work()  # type: ignore[operator]
+            self._work()
         except BaseException as error:  # a thread's end: whoever waits for it raises it
             self._error = error
 
 
 def _check_sizes(
-    partition: Partition, vehicle: str, group: dist.ProcessGroup, config: StepConfig
+    names: Sequence[str],
+    members: Sequence[str],
+    vehicle: str,
+    group: dist.ProcessGroup,
+    config: StepConfig,
 ) -> None:
-    names = [span.vehicle for span in partition.stages]
     if vehicle not in names:
-        raise ValueError(f"{vehicle!r} has no stage; the stages are of {names}")
+        raise ValueError(f"{vehicle!r} has no stage; the stages are of {list(names)}")
     if len(names) < 2:
         raise ValueError("a pipeline has two stages or more; one vehicle alone: LocalTrainer")
-    if dist.get_world_size(group) != len(names) or dist.get_rank(group) != names.index(vehicle):
+    if sorted(members) != sorted(names):
+        raise ValueError(f"the members are {list(members)}, the stages are of {list(names)}")
+    if dist.get_world_size(group) != len(names) or dist.get_rank(group) != members.index(vehicle):
         raise ValueError(
-            f"rank s of the group must be stage s of {names}; {vehicle!r} is rank "
+            f"the group's ranks must be {list(members)}; {vehicle!r} is rank "
             f"{dist.get_rank(group)} of {dist.get_world_size(group)}"
         )
     if config.num_micro_batches < len(names):

@@ -83,8 +83,7 @@ class UnitStore:
         if unit not in self._modules:
             raise ValueError(f"unit {unit} is not here; held are {list(self.held)}")
         module = self._modules[unit]
-        tensors = {f"{WEIGHT}/{name}": p for name, p in module.named_parameters()}
-        tensors |= {f"{BUFFER}/{name}": b for name, b in module.named_buffers()}
+        tensors = _own_tensors(module)
         for name, parameter in module.named_parameters():
             state = self._optimizers[unit].state if unit in self._optimizers else {}
             for key, value in state.get(parameter, {}).items():
@@ -186,9 +185,14 @@ def total_norm(squared_norms: Tensor) -> float:
     return math.sqrt(sum(squared_norms.tolist()))
 
 
+def _own_tensors(module: fx.GraphModule) -> dict[str, Tensor]:
+    """Weights and buffers by their keys in a state."""
+    tensors: dict[str, Tensor] = {f"{WEIGHT}/{name}": p for name, p in module.named_parameters()}
+    return tensors | {f"{BUFFER}/{name}": b for name, b in module.named_buffers()}
+
+
 def _check_tensors(state: UnitState, module: fx.GraphModule) -> None:
-    expected = {f"{WEIGHT}/{name}": p for name, p in module.named_parameters()}
-    expected |= {f"{BUFFER}/{name}": b for name, b in module.named_buffers()}
+    expected = _own_tensors(module)
     given = {k: t for k, t in state.tensors.items() if not k.startswith(f"{OPTIMIZER}/")}
     if given.keys() != expected.keys():
         raise ValueError(f"unit {state.unit} has {sorted(expected)}, the state has {sorted(given)}")
