@@ -14,6 +14,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -83,13 +84,17 @@ def _watched(args: argparse.Namespace, watch: FleetWatch) -> list[Row]:
     end_s = first_s + 60.0 * args.sim_minutes
     while watch.sim_time_s < end_s:
         step_s = min(end_s, watch.sim_time_s + 5.0)
-        watch.until(lambda s=step_s: watch.sim_time_s >= s, "five simulated seconds", _SILENT_S)
+        watch.until(partial(_has_reached, watch, step_s), "five simulated seconds", _SILENT_S)
     driven_s, took_s = watch.sim_time_s - first_s, time.monotonic() - began_s
     tally = watch.tally
     # The world goes on: it is enough that all requests up to now have ended.
     asked = tally.num_asked
     _settle(watch)
     return rows(watch, asked=asked, driven_s=driven_s, took_s=took_s)
+
+
+def _has_reached(watch: FleetWatch, time_s: float) -> bool:
+    return watch.sim_time_s >= time_s
 
 
 def _settle(watch: FleetWatch) -> None:

@@ -106,7 +106,7 @@ def tune(
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(f"the loss is {float(loss)} at step {step}")
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
         optimizer.step()
         losses_m.append(uploaded_m)
