@@ -10,6 +10,8 @@ import argparse
 import importlib
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 from flad_bringup.commands.figures import add_json_argument, write_json
 
@@ -31,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--count-only",
         action="store_true",
         help="leave out the fresh process in which a step's memory and time are measured",
+    )
+    parser.add_argument(
+        "--units",
+        type=Path,
+        metavar="FILE",
+        help="also write units between which pipelines may cut, for ./flad plan",
     )
     add_json_argument(parser)
 
@@ -58,7 +66,26 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.config}, batch {args.batch}: one training step, {args.threads} threads")
     print(table.table(profile, args.depth))
     write_json(args.json, profile.as_json())
+    if args.units:
+        write_json(args.units, _units(args).as_json())
     return 0
+
+
+def _units(args: argparse.Namespace) -> Any:
+    """Costs of the model's units (:mod:`flad_pipeline.graph`)."""
+    encoder = importlib.import_module("flad_perception.profiling.encoder")
+    config = importlib.import_module("flad_perception.config").load_encoder_config(args.config)
+    costs = importlib.import_module("flad_pipeline.graph.costs")
+    units = importlib.import_module("flad_pipeline.graph.units")
+    model, inputs = encoder.build_case(config, args.batch, args.seed)
+    graph = units.unit_graph(model, inputs, verify=not args.count_only)
+    print(
+        f"{len(graph.units)} units; the owner of the data has at least the first "
+        f"{graph.min_first_units(graph.first_head)} and, u-shaped, those from {graph.first_head} on"
+    )
+    return costs.unit_costs(
+        graph, graph.traced.flatten(inputs), repeats=args.repeats, formulas=encoder.FORMULAS
+    )
 
 
 def _show(done: int, total: int) -> None:

@@ -4,19 +4,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flad_common.config import to_mapping
-from flad_common.profiling.formulas import fused_attention, no_products
+from flad_common.profiling.formulas import Formula, fused_attention, no_products
 from flad_common.profiling.profile import Profile, profile_model
 from flad_perception.config import EncoderConfig, load_encoder_config
 from flad_perception.model.encoder import build_encoder, normalise
 from flad_perception.model.pillars import decorate, scatter_max
 from flad_perception.model.transformer import attend
+
+FORMULAS: Mapping[Any, Formula] = {
+    attend: fused_attention,
+    decorate: no_products,
+    scatter_max: no_products,
+}
+"""FLOPs of the encoder's own functions."""
 
 
 def profile_encoder_named(name: str, **options: Any) -> Profile:
@@ -41,8 +48,7 @@ def profile_encoder(
         "config": to_mapping(config),
     }
     build = functools.partial(build_case, config, batch_size, seed)
-    formulas = {attend: fused_attention, decorate: no_products, scatter_max: no_products}
-    return profile_model(build, facts=facts, formulas=formulas, **options)
+    return profile_model(build, facts=facts, formulas=FORMULAS, **options)
 
 
 def build_case(
