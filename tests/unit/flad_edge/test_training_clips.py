@@ -108,7 +108,7 @@ def test_a_plan_made_earlier_is_read_where_the_planner_reads_it():
         [[4.4, 0.0], [8.4, 0.1], [12.4, 1.1], [16.4, 2.2], [20.4, 4.2]],
         atol=1e-6,
     )
-    with pytest.raises(ValueError, match="a plan that is 0.70 s old"):
+    with pytest.raises(ValueError, match=r"a plan that is 0\.70 s old"):
         later(plan, 0.7)
 
 
@@ -145,8 +145,8 @@ def _start(lesson, told):
     return next(
         start
         for (start, _), c in told.items()
-        if c.instruction == lesson.instruction and (c.end_frame - start) // 2
-        in (lesson.clip.num_frames, lesson.clip.num_frames - 1)
+        if c.instruction == lesson.instruction
+        and (c.end_frame - start) // 2 in (lesson.clip.num_frames, lesson.clip.num_frames - 1)
     )
 
 

@@ -43,6 +43,25 @@ class LoadedAdLlm(NamedTuple):
     identity: AdLlmId
 
 
+def adllm_file(name: str | Path) -> Path:
+    """A model's file, or the file of one that ships (``tiny``, ``adm``) by its name.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    folder = Path(__file__).resolve().parents[1] / "weights_data"
+    path = folder / f"{name}/{name}.safetensors"
+    if not path.is_file():
+        known = sorted(p.stem for p in folder.glob("*/*.safetensors"))
+        raise ValueError(
+            f"there is no AD-LLM {str(name)!r}: expected a file, or one of those that ship "
+            f"({', '.join(known) or 'none'}); train one with ./flad train adllm"
+        )
+    return path
+
+
 def save_adllm(path: Path, model: AdLlm, extra: Mapping[str, str] | None = None) -> AdLlmId:
     """Write a model; what was at ``path`` stays until the new file is whole.
 

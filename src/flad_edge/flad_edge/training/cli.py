@@ -25,7 +25,7 @@ from flad_edge.adllm.config import AdLlmConfig, load_adllm_config
 from flad_edge.adllm.lora import AdapterConfig, add_adapters, merge_adapters
 from flad_edge.adllm.model import AdLlm, build_adllm
 from flad_edge.adllm.tokenizer import TextTokenizer, tokenizer_of_checkpoint, train_tokenizer
-from flad_edge.adllm.weights import load_adllm, save_adllm
+from flad_edge.adllm.weights import adllm_file, load_adllm, save_adllm
 from flad_edge.training.card import CardFacts, model_card
 from flad_edge.training.config import AdLlmTrainConfig, load_train_config
 from flad_edge.training.corpus import (
@@ -39,7 +39,7 @@ from flad_edge.training.examine import examine, some, summary_line
 from flad_edge.training.feature_jobs import fill_cache, missing, num_frames
 from flad_edge.training.features import open_encoder
 from flad_edge.training.run_log import RunLog
-from flad_edge.training.trainer import StepResult, Trainer
+from flad_edge.training.trainer import StepResult, Trainer, begin_at_the_mean
 from flad_perception.data.dataset import weather_ids
 from flad_perception.weights import LoadedEncoder
 from flad_planner.language.bank import Bank, load_bank
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, needs_teacher: bool) -> No
     add = parser.add_argument
     default = "adm" if needs_teacher else "tiny"
     if needs_teacher:
-        add("--teacher", type=Path, required=True, metavar="FILE", help="the AD-LLM to learn from")
+        add("--teacher", required=True, metavar="FILE", help="the AD-LLM to learn from")
     add("--config", default=default, help="model: a name or a file (default: %(default)s)")
     add("--training", help="how to train: a name or a file (default: the model's name)")
     add("--data", type=Path, nargs="+", default=[], metavar="ROOT", help="recordings")
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser, *, needs_teacher: bool) -> No
     add("--encoder", default="small", help="a name or a .safetensors file (default: %(default)s)")
     add("--features", type=Path, metavar="DIR", help="cache of tokens (default: OUT/features)")
     add("--out", type=Path, required=True, metavar="DIR", help="results; may hold a checkpoint")
-    add("--start", type=Path, metavar="FILE", help="begin with this model's weights")
+    add("--start", metavar="FILE", help="begin with this model's weights")
     add("--checkpoint", type=Path, metavar="DIR", help="folder of a Llama to begin with")
     add("--minutes", type=float, metavar="M", help="of training; features and figures come on top")
     add("--epochs", type=int, metavar="N", help="passes over the clips")
@@ -150,8 +150,8 @@ def _train(args: argparse.Namespace, command: str, should_stop: Callable[[], boo
         corpus = _corpus(args, train, encoder, bank, log)
         if args.features_only:
             return OK
-        teacher = load_adllm(args.teacher) if hasattr(args, "teacher") else None
-        model = _model(args, config, train, bank)
+        teacher = load_adllm(adllm_file(args.teacher)) if hasattr(args, "teacher") else None
+        model = _model(args, config, train, bank, corpus)
         trainer = Trainer(
             model,
             train,
@@ -209,15 +209,20 @@ def _corpus(
 
 
 def _model(
-    args: argparse.Namespace, config: AdLlmConfig, train: AdLlmTrainConfig, bank: Bank
+    args: argparse.Namespace,
+    config: AdLlmConfig,
+    train: AdLlmTrainConfig,
+    bank: Bank,
+    corpus: Corpus,
 ) -> AdLlm:
     if args.start is not None:
-        model = load_adllm(args.start).model
+        model = load_adllm(adllm_file(args.start)).model
         if model.config != config:
             raise ValueError(f"{args.start} is of another configuration than {config.name!r}")
     else:
         tokenizer = new_tokenizer(config, bank, args.checkpoint)
         model = build_adllm(config, tokenizer, seed=train.seed, checkpoint=args.checkpoint)
+        begin_at_the_mean(model, corpus)
     if train.llm == "lora":
         add_adapters(model, AdapterConfig())
         for part in (model.frame_reader, model.waypoint_head, model.completed_head):

@@ -44,6 +44,9 @@ class AdLlmTrainConfig:
     )
     batch_frames: int = knob(480, unit="frames", doc="Of one step of the optimizer, about.")
     lr: float = knob(unit="1", doc="Highest learning rate.")
+    head_rate: float = knob(
+        5.0, unit="1", doc="Of the waypoint head's last layer, times lr: metres are large numbers."
+    )
     weight_decay: float = knob(0.02, unit="1", doc="Of AdamW, on matrices.")
     beta2: float = knob(0.99, unit="1", doc="Of AdamW; beta1 is 0.9.")
     warmup: float = knob(0.05, unit="1", doc="Share of the run in which the rate rises.")
@@ -104,7 +107,7 @@ class AdLlmTrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lr", "clip_norm", "checkpoint_minutes"):
+        for name in ("lr", "head_rate", "clip_norm", "checkpoint_minutes"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("warmup", "ema_decay", "beta2"):

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -30,6 +31,9 @@ from flad_planner.language.bank import Bank
 
 _MAY_CHANGE = ("threads", "checkpoint_minutes", "validations", "validation_frames", "test_frames")
 """Settings that a resumed run may have otherwise."""
+
+_BASE_RATE = "base_lr"
+"""Key of a parameter group: its rate before the schedule's factor."""
 
 Reason = Literal["finished", "budget", "interrupted"]
 
@@ -181,7 +185,7 @@ class Trainer:
         progress = self._progress()
         factor = rate_factor(progress, warmup=config.warmup, floor=config.lr_floor)
         for group in self._optimizer.param_groups:
-            group["lr"] = config.lr * factor
+            group["lr"] = group[_BASE_RATE] * factor
         rng = random.Random(f"{config.seed}/{state.epoch}/{state.step_in_epoch}")
         batch = training_batch(
             self._corpus.training, windows, config.objective, self._bank, rng, config.notices
@@ -269,18 +273,39 @@ class Trainer:
         return None
 
 
-def make_optimizer(model: nn.Module, config: AdLlmTrainConfig) -> torch.optim.AdamW:
-    """AdamW on what trains; matrices decay, norms, biases, queries and embeddings do not."""
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
+def make_optimizer(model: AdLlm, config: AdLlmTrainConfig) -> torch.optim.AdamW:
+    """AdamW on what trains; matrices decay, norms, biases, queries and embeddings do not.
+
+    The layer that says metres has a rate of its own: its weights must become several times larger
+    than those of the layers before, or everything waits for it.
+    """
+    metres = {id(p) for p in model.waypoint_head[-1].parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             is_matrix = parameter.ndim >= 2 and "embed" not in name and name.endswith("weight")
-            (decayed if is_matrix else plain).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
+            groups.setdefault((id(parameter) in metres, is_matrix), []).append(parameter)
     return torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=config.lr, betas=(0.9, config.beta2)
+        [
+            {
+                "params": parameters,
+                "weight_decay": config.weight_decay if decays and not in_metres else 0.0,
+                _BASE_RATE: config.lr * (config.head_rate if in_metres else 1.0),
+            }
+            for (in_metres, decays), parameters in sorted(groups.items(), key=lambda g: g[0])
+        ],
+        lr=config.lr,
+        betas=(0.9, config.beta2),
     )
+
+
+@torch.no_grad()
+def begin_at_the_mean(model: AdLlm, corpus: Corpus) -> None:
+    """Let an untrained model say the mean of all labels, whatever it sees."""
+    total, count = np.zeros((model.config.num_waypoints, 2)), 0
+    for lesson in corpus.training:
+        known = lesson.clip.waypoints_m[lesson.clip.labelled]
+        total, count = total + known.sum(axis=0), count + len(known)
+    last = model.waypoint_head[-1]
+    last.bias.copy_(torch.from_numpy(total / max(1, count)).flatten())
+    last.weight.mul_(0.1)
