@@ -16,6 +16,7 @@ from flad_common.config import knob
 from flad_common.periods import is_due
 
 _NS = 1_000_000_000
+_REORDERED_NS = 1 * _NS  # a stamp that is older than this came not late but from another drive
 
 
 class Who(IntEnum):
@@ -100,8 +101,8 @@ class Driver:
         return self._config.drive_by == "edge"
 
     def begins_anew(self, stamp_ns: int) -> bool:
-        """Whether a stamp belongs to another drive: time has gone back."""
-        return self._frame_ns is not None and stamp_ns <= self._frame_ns
+        """Whether a stamp belongs to another drive: time has gone back, and not by a late frame."""
+        return self._frame_ns is not None and stamp_ns < self._frame_ns - _REORDERED_NS
 
     def forget(self) -> None:
         """Another drive begins; the counts go on."""
@@ -109,8 +110,13 @@ class Driver:
         self._was_answered = False
 
     def takes(self, stamp_ns: int) -> bool:
-        """Whether a moment is a frame that is driven by; then it is the newest one."""
+        """Whether a moment is a frame that is driven by; then it is the newest one.
+
+        One that is not newer than the newest is not: it came late, or twice.
+        """
         period_s = self._config.frame_period_s
+        if self._frame_ns is not None and stamp_ns <= self._frame_ns:
+            return False
         if self._aligned:
             due = is_due(stamp_ns, period_s)
         else:  # a sensor's own clock may be a little early
@@ -120,6 +126,10 @@ class Driver:
             if self._good_ns is None:
                 self._good_ns = stamp_ns
         return due
+
+    def is_newest(self, stamp_ns: int) -> bool:
+        """Whether this is the newest frame."""
+        return stamp_ns == self._frame_ns
 
     def answered(self, stamp_ns: int) -> None:
         """The edge has waypoints for a frame."""

@@ -78,8 +78,10 @@ def test_time_that_goes_back_is_another_drive():
     driver = Driver(DriverConfig(), has_adm=True, aligned=True)
     driver.takes(10 * PERIOD_NS)
     driver.answered(10 * PERIOD_NS)
-    assert driver.begins_anew(10 * PERIOD_NS) and driver.begins_anew(0)
-    assert not driver.begins_anew(11 * PERIOD_NS)
+    assert driver.begins_anew(0) and not driver.begins_anew(11 * PERIOD_NS)
+    # A frame that comes late or twice is neither another drive nor driven by.
+    for late_ns in (9 * PERIOD_NS, 10 * PERIOD_NS):
+        assert not driver.begins_anew(late_ns) and not driver.takes(late_ns)
     driver.forget()
     assert driver.takes(0) and driver.silence_s(0) == 0.0 and not driver.is_adms(0)
     assert driver.why_not(0) == "the edge has not answered yet"

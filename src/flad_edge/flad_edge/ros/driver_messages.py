@@ -6,23 +6,15 @@ from __future__ import annotations
 import array
 
 import numpy as np
-from flad_msgs.msg import DriveAnswer, DriveRequest, Plan, SceneTokens
+from flad_msgs.msg import DriveAnswer, DriverStatus, Plan, SceneTokens
 
 from flad_common.error_codes import ERROR_CODES
+from flad_edge.driver import Driver, Ended, Who
 from flad_edge.service.requests import Answer, Outcome, RequestHead
 from flad_perception.ros.messages import header, stamp_to_ns
 from flad_perception.wire import WireDtype, encode_tokens
 
 _CODES = {code.number: code for code in ERROR_CODES}
-
-
-def request_msg(
-    tokens: SceneTokens, session: str, instruction: str, notice: str, budget_s: float
-) -> DriveRequest:
-    """What the edge is asked about a frame."""
-    return DriveRequest(
-        tokens=tokens, session=session, instruction=instruction, notice=notice, budget_s=budget_s
-    )
 
 
 def zeroed(tokens: SceneTokens) -> SceneTokens:
@@ -83,3 +75,13 @@ def plan_msg(stamp_ns: int, vehicle: str, answer: Answer, source: str, note: str
 def no_plan_msg(stamp_ns: int, vehicle: str, why: str) -> Plan:
     """There is no plan for this stamp."""
     return Plan(header=header(stamp_ns, vehicle), note=why)
+
+
+def write_counts(status: DriverStatus, driver: Driver, num_open: int) -> None:
+    """The driver's counts into a status; ``num_open`` frames have no end yet."""
+    ended, driven = driver.ended, driver.driven
+    status.num_answered = ended[Ended.ANSWERED]
+    status.num_refused = ended[Ended.REFUSED]
+    status.num_unanswered = ended[Ended.UNANSWERED]
+    status.num_asked = sum(ended.values()) + (num_open if driver.asks_the_edge else 0)
+    status.num_adm, status.num_nobody = driven[Who.ADM], driven[Who.NONE]
