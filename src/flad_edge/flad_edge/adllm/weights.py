@@ -43,23 +43,30 @@ class LoadedAdLlm(NamedTuple):
     identity: AdLlmId
 
 
+def shipped_adllm(name: str) -> Path:
+    """The weights that come with this version of FLAD: ``tiny``, the AD-LLM, and ``adm``.
+
+    Raises:
+        ValueError: if none of this name ships; the message names those that do.
+    """
+    folder = Path(__file__).resolve().parents[1] / "weights_data"
+    path = folder / f"{name}.safetensors"
+    if not path.is_file():
+        known = sorted(p.stem for p in folder.glob("*.safetensors"))
+        raise ValueError(
+            f"no AD-LLM {name!r} ships; those that do: {', '.join(known) or 'none'}. Give a file, "
+            "or train one: ./flad train adllm"
+        )
+    return path
+
+
 def adllm_file(name: str | Path) -> Path:
-    """A model's file, or the file of one that ships (``tiny``, ``adm``) by its name.
+    """A model's file, or that of one that ships, by its name.
 
     Raises:
         ValueError: if there is neither.
     """
-    if Path(name).is_file():
-        return Path(name)
-    folder = Path(__file__).resolve().parents[1] / "weights_data"
-    path = folder / f"{name}/{name}.safetensors"
-    if not path.is_file():
-        known = sorted(p.stem for p in folder.glob("*/*.safetensors"))
-        raise ValueError(
-            f"there is no AD-LLM {str(name)!r}: expected a file, or one of those that ship "
-            f"({', '.join(known) or 'none'}); train one with ./flad train adllm"
-        )
-    return path
+    return Path(name) if Path(name).is_file() else shipped_adllm(str(name))
 
 
 def save_adllm(path: Path, model: AdLlm, extra: Mapping[str, str] | None = None) -> AdLlmId:
