@@ -193,6 +193,25 @@ def test_after_a_loss_the_rest_goes_on_from_the_last_cut_as_if_nothing_had_been(
     assert {u: h for s in stores.values() for u, h in hashes(s, 3).items()} == expected
 
 
+def places_only(result: Any, targets: Tensor) -> Tensor:
+    return result[1]["places"].square().mean()
+
+
+def test_a_result_that_the_loss_ignores_trains_alike_wherever_it_is_made() -> None:
+    partition = cut(3, 6, 7)  # the ignored head is a stage before the one that counts
+    whole = UnitStore(graph(), adam)
+    LocalTrainer(whole, places_only, CONFIG).step(0, batches(0))
+
+    def member(rank: int) -> dict[int, str]:
+        name = f"v{rank}"
+        store = UnitStore(graph(), adam, partition.units_of(name))
+        trainer = PipelineTrainer(store, partition, name, dist.group.WORLD, places_only, CONFIG)
+        trainer.step(0, batches(0) if rank != 1 else ())
+        return hashes(store, 1)
+
+    assert {u: h for held in with_gloo(3, member) for u, h in held.items()} == hashes(whole, 1)
+
+
 def test_units_alone_are_the_plain_model_trained_as_usual() -> None:
     plain = model(dropout=0.0)
     store = UnitStore(graph(0.0), adam)

@@ -53,6 +53,10 @@ class UnitStore:
         """Of the units that are here and have something to train: for rates by a schedule."""
         return tuple(self._optimizers[i] for i in sorted(self._optimizers))
 
+    def module(self, unit: int) -> fx.GraphModule:
+        """The module of a unit that is here."""
+        return self._modules[unit]
+
     def stage(
         self,
         units: Iterable[int],
@@ -169,6 +173,7 @@ class UnitStore:
             self.scale_gradients(clip_norm / (gradient_norm + _TINY))
         for optimizer in self._optimizers.values():
             if taken:
+                _fill_gradients(optimizer)
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return taken
@@ -183,6 +188,16 @@ class UnitStore:
 def total_norm(squared_norms: Tensor) -> float:
     """The gradient's norm over all units: a sum in their order, in double precision."""
     return math.sqrt(sum(squared_norms.tolist()))
+
+
+def _fill_gradients(optimizer: Optimizer) -> None:
+    """No gradient counts as 0: stages send zeros for what has none, so none is no fact of a model
+    but of where it is cut.
+    """  # noqa: D205
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
 
 
 def _own_tensors(module: fx.GraphModule) -> dict[str, Tensor]:
