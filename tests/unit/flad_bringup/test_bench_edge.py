@@ -79,6 +79,7 @@ def test_the_bench_runs_on_a_model_and_its_answers_are_the_same(tmp_path):
     rows = {row.name: row for row in edge.measure(args)}
     assert rows["edge_waypoint_difference"].holds
     assert 0.0 < rows["edge_waypoint_difference"].value < 1e-4
+    assert rows["edge_waypoint_spread"].value > 0.1, "else all answers are the same anyway"
     for num_vehicles in (1, 3):
         assert rows[f"edge_{num_vehicles}_unanswered"].unit == f"of {4 * num_vehicles} requests"
         over = rows[f"edge_{num_vehicles}_requests_per_s"]

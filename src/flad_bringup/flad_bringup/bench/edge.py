@@ -94,6 +94,8 @@ class EdgeRun:
     kept_s: list[float] = field(default_factory=list)
     """Of each with older frames kept."""
     differences_m: list[float] = field(default_factory=list)
+    spread_m: float = 0.0
+    """Standard deviation of the waypoints' coordinates: what a difference is to be seen beside."""
     answers: list[Answer] = field(default_factory=list)
     """Of the vehicles that asked at their rate."""
     not_ahead: list[Answer] = field(default_factory=list)
@@ -170,6 +172,7 @@ def rows(runs: Sequence[EdgeRun], *, exact: bool, device: str) -> list[Row]:
             bar=MOST_DIFFERENCE_M if exact else None,
             better="lower",
         ),
+        Row(name="edge_waypoint_spread", value=max(run.spread_m for run in runs), unit="m"),
         Row(
             name="edge_vehicles_within_100ms",
             value=float(max((run.num_vehicles for run in runs if run.is_prompt), default=0)),
@@ -200,7 +203,7 @@ def _model(args: argparse.Namespace) -> AdLlm:
     model = build_adllm(config, train_tokenizer(texts, config.text), seed=args.seed)
     if config.llm.dtype == "float32":
         with torch.no_grad():
-            for parameter in model.llm.parameters():
+            for parameter in (*model.llm.parameters(), *model.waypoint_head.parameters()):
                 if parameter.dim() > 1:
                     parameter.mul_(_LOUDER)
     return model
@@ -244,6 +247,8 @@ def _run(model: AdLlm, num_vehicles: int, args: argparse.Namespace) -> EdgeRun:
             run.answers = answers
         else:
             run.not_ahead = answers
+    said = [m for a in run.answers for point in a.waypoints_m for m in point]
+    run.spread_m = float(np.std(said)) if said else 0.0
     run.history_bytes = _history_bytes(model, fleet)
     return run
 

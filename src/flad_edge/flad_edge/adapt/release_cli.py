@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from flad_common.config import from_yaml
+from flad_edge.adapt.make_clips import PARTS, clips_of_recordings
 from flad_edge.adapt.scoring import Score, read_clips, score_release
 from flad_edge.adapt.store import ReleaseStore
 from flad_edge.adapt.tune_run import run_tuning
@@ -71,6 +72,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_edge_arguments(one)
     one.set_defaults(verb=_publish)
+
+    one = verbs.add_parser("clips", help="make clips out of recordings, for the gate or for replay")
+    one.add_argument("--data", type=Path, nargs="+", required=True, metavar="ROOT")
+    one.add_argument("--encoder", default="small", help="a name or FILE (default: %(default)s)")
+    one.add_argument("--features", type=Path, required=True, metavar="DIR", help="cache of tokens")
+    one.add_argument(
+        "--training", default="tiny", help="whose held-out towns and weathers (%(default)s)"
+    )
+    one.add_argument("--part", nargs="+", choices=PARTS, default=["weathers", "towns"])
+    one.add_argument("--towns", nargs="+", default=[], help="only these")
+    one.add_argument("--leave-out", nargs="+", default=[], metavar="TEXT", help="runs named so")
+    one.add_argument("--out", type=Path, required=True, metavar="DIR")
+    one.set_defaults(verb=_clips)
 
     one = verbs.add_parser("tune", help="LoRA on the live release, by what vehicles uploaded")
     one.add_argument("--uploads", type=Path, nargs="+", required=True, metavar="DIR")
@@ -165,6 +179,21 @@ def _roll_back(args: argparse.Namespace, store: ReleaseStore) -> int:
     print(f"withdrawn  {history.withdrawn[-1].name}")
     print(f"live       {_line(history.live)}")
     return _tell_edge(args, history.live)
+
+
+def _clips(args: argparse.Namespace, store: ReleaseStore) -> int:
+    number = clips_of_recordings(
+        args.data,
+        args.out,
+        encoder=args.encoder,
+        features=args.features,
+        training=args.training,
+        parts=args.part,
+        towns=args.towns,
+        leave_out=args.leave_out,
+    )
+    print(f"{number} clips in {args.out}")
+    return 0
 
 
 def _tune(args: argparse.Namespace, store: ReleaseStore) -> int:

@@ -46,10 +46,10 @@ class Release:
             )
         if not (math.isfinite(self.waypoint_step_s) and self.waypoint_step_s > 0.0):
             raise ValueError(f"waypoint_step_s must be positive, got {self.waypoint_step_s}")
-        for field in ("encoder_hash", "adllm_hash", "adm_hash", "clips_hash"):
-            value, may_be_empty = getattr(self, field), field in ("adm_hash", "clips_hash")
+        for name in ("encoder_hash", "adllm_hash", "adm_hash", "clips_hash"):
+            value, may_be_empty = getattr(self, name), name in ("adm_hash", "clips_hash")
             if not _HASH.fullmatch(value) and not (may_be_empty and not value):
-                raise ValueError(f"{field} must be 16 hexadecimal digits, got {value[:80]!r}")
+                raise ValueError(f"{name} must be 16 hexadecimal digits, got {value[:80]!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
