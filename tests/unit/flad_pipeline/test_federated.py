@@ -46,6 +46,7 @@ class Toy:
         self.data = {f"v{i}": self.draw(rng, TOWNS[i % 2], n) for i, n in enumerate(sizes)}
         self.tests = {town: self.draw(rng, town, 400) for town in TOWNS}
         self.trained: list[str] = []
+        self.seeds: list[int] = []
         self.broken: dict[str, object] = {}
 
     @staticmethod
@@ -60,6 +61,7 @@ class Toy:
 
     def train(self, vehicle, start, *, num_steps, proximal_mu, seed):
         self.trained.append(vehicle)
+        self.seeds.append(seed)
         own = model()
         own.load_state_dict(dict(start))
         term = ProximalTerm(own, proximal_mu)
@@ -164,6 +166,17 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another():
     assert run(1) != run(2)
 
 
+def test_every_vehicle_and_round_has_a_seed_of_its_own_that_repeats():
+    toys = [Toy(), Toy(), Toy()]
+    for toy, seed in zip(toys, (1, 1, 2), strict=True):
+        list(federated(toy, seed=seed).run(3))
+
+    first, again, other = (toy.seeds for toy in toys)
+    assert len(set(first)) == len(first) == 3 * len(SIZES)
+    assert first == again
+    assert not set(first) & set(other)
+
+
 def test_a_run_goes_on_from_its_saved_state():
     for strategy in ("fedavg", "fedadam"):
         config = {"active": 3, "strategy": StrategyConfig(name=strategy)}
@@ -174,6 +187,7 @@ def test_a_run_goes_on_from_its_saved_state():
         list(after.run(2))
 
         assert state_hash(after.state) == state_hash(through.state)
+        assert after.state_dict()["norms"] == through.state_dict()["norms"]
 
 
 def test_who_is_late_or_gone_is_named_and_does_not_count():

@@ -68,7 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", type=float, default=2.0, help="non-IID (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="most of a vehicle and round")
     parser.add_argument("--deadline", type=float, default=60.0, help="of a round, emulated seconds")
-    parser.add_argument("--lr", type=float, default=5e-4, help="local rate (default: %(default)s)")
+    parser.add_argument(
+        "--lr", type=float, default=5e-4, help="highest local rate (default: %(default)s)"
+    )
     parser.add_argument("--town-rounds", type=int, default=2, help="for the models kept per town")
     parser.add_argument("--frames", type=int, default=800, help="looked at after each round")
     parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0: its own choice")

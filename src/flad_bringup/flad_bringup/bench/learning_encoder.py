@@ -21,18 +21,22 @@ from flad_perception.training.config import TrainConfig
 from flad_perception.training.evaluate import evaluate
 from flad_perception.training.optimizer import make_optimizer, set_rates
 from flad_perception.training.sampling import FrameTable, draw_epoch
+from flad_perception.training.schedule import rate_factor
 from flad_pipeline.aggregation.layout import State
 from flad_pipeline.aggregation.proximal import ProximalTerm
 from flad_pipeline.federated.report import Figures
 from flad_pipeline.federated.trainer import ClientResult
 
 _EVALUATION_BATCH = 32
+_WARMUP, _FLOOR = 0.25, 0.1  # of a vehicle's steps in a round, of its rate
 
 
 class EncoderTrainer:
     """Trains the encoder on a vehicle's frames; single-threaded.
 
-    A vehicle's optimizer begins anew in each round, at a constant rate.
+    A vehicle's optimizer begins anew in each round. Adam's first steps are as long as its rate,
+    however small the gradient, and its last ones leave noise in what is averaged: the rate rises at
+    the beginning of a vehicle's steps and falls towards their end.
 
     Args:
         dataset: where the frames are.
@@ -68,12 +72,15 @@ class EncoderTrainer:
         torch.manual_seed(seed)
         model = self._model(start).train()
         optimizer = make_optimizer(model, c)
-        set_rates(optimizer, 1.0)
         term = ProximalTerm(model, proximal_mu)
         num_samples, total, step, epoch = 0, 0.0, 0, 0
         while step < num_steps:
             with closing(self._loader(vehicle, seed).epoch(epoch)) as batches:
                 for batch in batches:
+                    set_rates(
+                        optimizer,
+                        rate_factor(step / num_steps, warmup=_WARMUP, floor=_FLOOR),
+                    )
                     optimizer.zero_grad(set_to_none=True)
                     losses = encoder_losses(encode(model, batch.input), batch.targets, c.loss)
                     losses.total.backward()
