@@ -54,6 +54,8 @@ def test_towns_can_be_chosen_and_an_old_folder_is_not_mixed_with(recordings, tmp
         return release_cli.main(["--store", str(tmp_path / "store"), *words, *more])
 
     assert flad("--towns", "Nowhere") == 1 and "no clip is left" in capsys.readouterr().err
-    assert flad("--part", "training", "towns", "--towns", "OldTown") == 0
+    assert flad("--only", "_w13_", "_w20_") == 1, "all runs are named w8"
+    assert flad("--leave-out", "x", "--only", "_w8_", "--towns", "Nowhere") == 1
+    assert flad("--only", "_w8_", "--part", "training", "towns", "--towns", "OldTown") == 0
     assert {c.about["town"] for c in read_clips([tmp_path / "o"])} == {"OldTown"}
     assert flad() == 1 and "is not empty" in capsys.readouterr().err

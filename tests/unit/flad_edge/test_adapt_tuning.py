@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from dataclasses import replace
@@ -53,12 +54,12 @@ def _upload(live, seed=0, vehicle="vehicle_1", **changes):
 def test_an_upload_is_kept_as_it_came(tmp_path, live):
     box = UploadBox(tmp_path, UploadConfig())
     data = clip_to_bytes(_upload(live))
-    receipt = box.take(data, live)
+    receipt = box.take(data, live, 0.0)
     assert (receipt.error, receipt.vehicle) == (None, "vehicle_1")
     path = tmp_path / f"vehicle_1/{receipt.clip}.safetensors"
     assert path.read_bytes() == data and (box.new_frames, box.num_bytes) == (12, len(data))
     box.forget_new()
-    assert box.take(data, live).error is codes.UPLOAD_QUOTA and box.new_frames == 0
+    assert box.take(data, live, 0.0).error is codes.UPLOAD_QUOTA and box.new_frames == 0
     assert read_clips([tmp_path])[0].about["vehicle"] == "vehicle_1"
 
 
@@ -77,7 +78,7 @@ def test_an_upload_is_kept_as_it_came(tmp_path, live):
 def test_what_is_no_upload_of_this_edge_is_refused_and_not_kept(tmp_path, live, changes, words):
     box = UploadBox(tmp_path, UploadConfig())
     clip = replace(_upload(live), **changes)
-    receipt = box.take(clip_to_bytes(clip), live)
+    receipt = box.take(clip_to_bytes(clip), live, 0.0)
     assert receipt.error is codes.UPLOAD_REFUSED
     assert re.search(words, receipt.text), receipt.text
     assert box.counts["UPLOAD_REFUSED"] == 1 and not list(tmp_path.rglob("*.safetensors"))
@@ -87,21 +88,38 @@ def test_damaged_bytes_are_refused(tmp_path, live):
     box = UploadBox(tmp_path, UploadConfig())
     data = clip_to_bytes(_upload(live))
     for bad in (b"", b"\xff" * 100, data[:-1], data[: len(data) // 2], b"\x89PNG" + data):
-        assert box.take(bad, live).error is codes.UPLOAD_REFUSED
-    assert box.counts["UPLOAD_REFUSED"] == 5 and box.take(data, live).error is None
+        assert box.take(bad, live, 0.0).error is codes.UPLOAD_REFUSED
+    assert box.counts["UPLOAD_REFUSED"] == 5 and box.take(data, live, 0.0).error is None
 
 
 def test_one_vehicle_cannot_fill_the_disk_and_a_restart_remembers(tmp_path, live):
     size = len(clip_to_bytes(_upload(live)))
     config = UploadConfig(max_vehicle_mib=2.5 * size / 2**20, max_vehicles=2)
-    box = UploadBox(tmp_path, config)
-    for seed in range(2):
-        assert box.take(clip_to_bytes(_upload(live, seed)), live).error is None
-    box = UploadBox(tmp_path, config)
-    refused = box.take(clip_to_bytes(_upload(live, 2)), live)
-    assert refused.error is codes.UPLOAD_QUOTA and "MiB" in refused.text
-    assert box.take(clip_to_bytes(_upload(live, 2, "other")), live).error is None
-    assert box.take(clip_to_bytes(_upload(live, 2, "third")), live).error is codes.UPLOAD_QUOTA
+    kept = []
+    for number in range(4):
+        box = UploadBox(tmp_path, config)
+        receipt = box.take(clip_to_bytes(_upload(live, number)), live, 0.0)
+        kept.append(tmp_path / f"vehicle_1/{receipt.clip}.safetensors")
+        os.utime(kept[-1], (number, number))
+    assert [path.is_file() for path in kept] == [False, False, True, True], "the oldest gave way"
+    assert box.num_bytes == sum(p.stat().st_size for p in kept[2:]) <= 2.5 * size
+    assert box.counts["gave_way"] == 1
+    assert box.take(clip_to_bytes(_upload(live, 2, "other")), live, 0.0).error is None
+    assert kept[3].is_file(), "another's clips are not its business"
+    third = box.take(clip_to_bytes(_upload(live, 2, "third")), live, 0.0)
+    assert third.error is codes.UPLOAD_QUOTA and "2 vehicles" in third.text
+    small = UploadBox(tmp_path / "small", UploadConfig(max_vehicle_mib=0.5 * size / 2**20))
+    assert small.take(clip_to_bytes(_upload(live)), live, 0.0).error is codes.UPLOAD_QUOTA
+
+
+def test_one_vehicle_cannot_keep_the_disk_busy(tmp_path, live):
+    box = UploadBox(tmp_path, UploadConfig(max_clips_per_minute=2))
+    clips = [clip_to_bytes(_upload(live, number)) for number in range(4)]
+    assert [box.take(clip, live, 10.0).error for clip in clips[:2]] == [None, None]
+    refused = box.take(clips[2], live, 69.9)
+    assert refused.error is codes.UPLOAD_QUOTA and "2 clips within a minute" in refused.text
+    assert box.take(clip_to_bytes(_upload(live, 2, "other")), live, 69.9).error is None
+    assert box.take(clips[2], live, 70.0).error is None
 
 
 def test_tuning_lowers_the_error_of_what_was_uploaded_and_touches_adapters_only(live):

@@ -350,6 +350,8 @@ def _history_bytes(model: AdLlm, fleet: Fleet) -> int:
     for frame in range(model.config.history.max_frames + 1):
         tokens = torch.from_numpy(decode_tokens(fleet.request(0, frame, 0.0).tokens))
         model.step([history], tokens[None], [fleet.notice(0, frame)])
+        while model.read_ahead([history], model.config.history.max_frames):
+            pass
         sizes.append(history.num_bytes)
     return max(sizes)
 

@@ -36,6 +36,7 @@ def clips_of_recordings(
     parts: Collection[str],
     towns: Collection[str] = (),
     leave_out: Sequence[str] = (),
+    only: Sequence[str] = (),
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> int:
@@ -50,6 +51,7 @@ def clips_of_recordings(
         parts: of PARTS.
         towns: only these; none: all.
         leave_out: not runs with one of these in the name.
+        only: runs with one of these in the name; none: all.
         seed: of the words.
         say: told of runs that cannot be used.
 
@@ -62,6 +64,7 @@ def clips_of_recordings(
     config = load_train_config(training)
     runs, _ = usable_runs(roots, leave_out)
     runs = [r for r in runs if part_of(r, config) in parts and (not towns or r.town in towns)]
+    runs = [r for r in runs if not only or any(text in r.name for text in only)]
     loaded = open_encoder(encoder)
     jobs = [(run, PHASES[0]) for run in runs]
     fill_cache(jobs, encoder, features, os.cpu_count() or 1)

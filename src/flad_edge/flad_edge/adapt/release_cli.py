@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument("--part", nargs="+", choices=PARTS, default=["weathers", "towns"])
     one.add_argument("--towns", nargs="+", default=[], help="only these")
     one.add_argument("--leave-out", nargs="+", default=[], metavar="TEXT", help="runs named so")
+    one.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="only runs named so")
     one.add_argument("--out", type=Path, required=True, metavar="DIR")
     one.set_defaults(verb=_clips)
 
@@ -191,6 +192,7 @@ def _clips(args: argparse.Namespace, store: ReleaseStore) -> int:
         parts=args.part,
         towns=args.towns,
         leave_out=args.leave_out,
+        only=args.only,
     )
     print(f"{number} clips in {args.out}")
     return 0

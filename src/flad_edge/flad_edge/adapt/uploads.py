@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from flad_edge.training.clip_file import FeatureClip, clip_from_bytes
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_TEXT = 500
+_MINUTE_S = 60.0
 ABOUT = frozenset({"source", "vehicle", "town", "driver"})
 """What an upload may say about itself."""
 
@@ -31,14 +32,17 @@ ABOUT = frozenset({"source", "vehicle", "town", "driver"})
 class UploadConfig:
     """How much is kept."""
 
-    max_vehicle_mib: float = knob(64.0, unit="MiB", doc="Of one vehicle; then it is refused.")
+    max_vehicle_mib: float = knob(
+        64.0, unit="MiB", doc="Of one vehicle; then its oldest clips give way."
+    )
+    max_clips_per_minute: int = knob(12, unit="1/min", doc="Of one vehicle; more are refused.")
     max_vehicles: int = knob(256, unit="1", doc="That may upload; one more is refused.")
     min_frames: int = knob(10, unit="1", doc="With known waypoints, that a clip must have.")
 
     def __post_init__(self) -> None:
         if not self.max_vehicle_mib > 0.0:
             raise ValueError(f"max_vehicle_mib must be positive, got {self.max_vehicle_mib}")
-        for name in ("max_vehicles", "min_frames"):
+        for name in ("max_vehicles", "max_clips_per_minute", "min_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -69,19 +73,21 @@ class UploadBox:
         self._config = config
         root.mkdir(parents=True, exist_ok=True)
         self._bytes: Counter[str] = Counter()
+        self._times_s: dict[str, deque[float]] = {}  # of what was taken in the last minute
         for path in root.glob("*/*.safetensors"):
             self._bytes[path.parent.name] += path.stat().st_size
         self.counts: Counter[str] = Counter()
-        """Uploads by how they ended: ``accepted`` or the name of the error."""
+        """Uploads by how they ended (``accepted``, or an error), and clips that ``gave_way``."""
         self.new_frames = 0
         """With known waypoints, taken since :meth:`forget_new`."""
 
-    def take(self, data: bytes, release: Release) -> Receipt:
+    def take(self, data: bytes, release: Release, now_s: float) -> Receipt:
         """Keep a clip, or say why not.
 
         Args:
             data: as :func:`flad_edge.training.clip_file.clip_to_bytes` gives it; from anybody.
             release: the live one, whose encoder's tokens are wanted.
+            now_s: on the caller's steady clock.
 
         Raises:
             OSError: if the disk is full.
@@ -93,7 +99,7 @@ class UploadBox:
             vehicle = clip.about.get("vehicle", "")
             self._check(clip, vehicle, release)
             path = self._root / vehicle / f"{digits}.safetensors"
-            self._check_quota(vehicle, len(data), path)
+            self._check_quota(vehicle, len(data), path, now_s)
         except FladError as error:
             self.counts[error.code.name] += 1
             text = error.detail[:_MAX_TEXT]
@@ -103,6 +109,8 @@ class UploadBox:
         partial.write_bytes(data)
         os.replace(partial, path)
         self._bytes[vehicle] += len(data)
+        self._times_s.setdefault(vehicle, deque()).append(now_s)
+        self._make_room(vehicle, keep=path)
         self.counts["accepted"] += 1
         self.new_frames += int(clip.labelled.sum())
         return Receipt(vehicle=vehicle, clip=digits)
@@ -145,18 +153,40 @@ class UploadBox:
                 "are needed"
             )
 
-    def _check_quota(self, vehicle: str, num_bytes: int, path: Path) -> None:
+    def _check_quota(self, vehicle: str, num_bytes: int, path: Path, now_s: float) -> None:
+        c = self._config
         if path.is_file():
             raise FladError(UPLOAD_QUOTA, "this very clip is here already")
-        if vehicle not in self._bytes and len(self._bytes) >= self._config.max_vehicles:
+        if vehicle not in self._bytes and len(self._bytes) >= c.max_vehicles:
             raise FladError(UPLOAD_QUOTA, f"{len(self._bytes)} vehicles have uploaded, no more may")
-        limit = self._config.max_vehicle_mib * 2**20
-        if self._bytes[vehicle] + num_bytes > limit:
+        if num_bytes > c.max_vehicle_mib * 2**20:
             raise FladError(
                 UPLOAD_QUOTA,
-                f"{vehicle!r} has uploaded {self._bytes[vehicle] / 2**20:.1f} MiB, this clip has "
-                f"{num_bytes / 2**20:.1f}, allowed are {self._config.max_vehicle_mib:g}",
+                f"this clip has {num_bytes / 2**20:.1f} MiB, a vehicle may have "
+                f"{c.max_vehicle_mib:g} in all",
             )
+        times_s = self._times_s.get(vehicle, deque())
+        while times_s and now_s - times_s[0] >= _MINUTE_S:
+            times_s.popleft()
+        if len(times_s) >= c.max_clips_per_minute:
+            raise FladError(
+                UPLOAD_QUOTA,
+                f"{vehicle!r} has uploaded {len(times_s)} clips within a minute, allowed are "
+                f"{c.max_clips_per_minute}",
+            )
+
+    def _make_room(self, vehicle: str, keep: Path) -> None:
+        """The oldest clips of a vehicle go until it is within its share."""
+        limit = self._config.max_vehicle_mib * 2**20
+        if self._bytes[vehicle] <= limit:
+            return
+        others = [path for path in keep.parent.glob("*.safetensors") if path != keep]
+        for path in sorted(others, key=lambda p: p.stat().st_mtime_ns):
+            self._bytes[vehicle] -= path.stat().st_size
+            path.unlink()
+            self.counts["gave_way"] += 1
+            if self._bytes[vehicle] <= limit:
+                return
 
 
 def _parsed(data: bytes) -> FeatureClip:

@@ -10,6 +10,7 @@ or ERROR, ``message`` why not.
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -119,9 +120,10 @@ class Adaptation:
                 "tuning": int(self._tuner.is_tuning),
             }
             if box:
-                accepted = counts.pop("accepted", 0)
+                accepted, gave_way = counts.pop("accepted", 0), counts.pop("gave_way", 0)
                 found |= {
                     "uploads_accepted": accepted,
+                    "uploads_gave_way": gave_way,
                     "uploads_refused": ", ".join(f"{k} {v}" for k, v in sorted(counts.items())),
                     "uploads_mib": box.num_bytes / 2**20,
                     "uploads_new_frames": box.new_frames,
@@ -209,7 +211,7 @@ class Adaptation:
             self._waiting = max(0, self._waiting - 1)
             assert self._box is not None
             if live is not None:
-                self._send(self._box.take(data, live()))
+                self._send(self._box.take(data, live(), time.monotonic()))
 
     def _not_kept(self, data: bytes, error: Exception) -> None:
         lines = traceback.format_exception(type(error), error, error.__traceback__)
