@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 import uuid
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,9 +23,8 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from std_msgs.msg import String
 
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble has it under another name
+with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of it
+    warnings.simplefilter("ignore")
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from flad_common.error_codes import MODEL_REFUSED, FladError

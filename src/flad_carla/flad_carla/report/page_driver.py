@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,13 +16,14 @@ _WORDS = {"adllm": "AD-LLM", "adm": "ADM", "nobody": "nobody"}
 
 def driver_cards(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """One card, or none where nobody drove by words."""
-    seconds = Counter[str]()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for run in runs:
-        seconds.update(driven_s(run))
+        for who, driven in driven_s(run).items():
+            seconds[who] += driven
     total_s = sum(seconds.values())
     if not total_s:
         return []
-    (most, most_s), *others = seconds.most_common()
+    (most, most_s), *others = sorted(seconds.items(), key=lambda item: -item[1])
     notes = [f"{100.0 * s / total_s:.1f} % {_WORDS.get(who, who)}" for who, s in others]
     answers_s = np.concatenate([run.ego["answer"] for run in runs])
     answers_s = answers_s[np.isfinite(answers_s)]
@@ -44,7 +45,7 @@ def driven_s(run: RunRecord) -> dict[str, float]:
     track = run.texts.get("driver", ())
     times = run.ego["t"]
     end_s = float(times[-1]) if times.size else 0.0
-    seconds = Counter[str]()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for i, (start_s, text) in enumerate(track):
         until_s = track[i + 1][0] if i + 1 < len(track) else end_s
         if text:
