@@ -69,7 +69,8 @@ def test_the_command_prints_reasons_and_writes_what_can_be_run(tmp_path, capsys)
         ("micro_batches: 8", "micro_batches: 0", "micro_batches must be at least 1, got 0"),
         ("batch_size: 64", "batch_siz: 64", "has no .'batch_siz'."),
         ("encoder_small.units.json", "none.json", "none.json"),
-        ("batch_size: 64", "batch_size: 6400", "needs at least .* GB .*together have 10.* GB"),
+        ("batch_size: 64", "batch_size: 640", "needs at least .* GB .*together have .* GB"),
+        ("batch_size: 64", "batch_size: 6400", "less than the 14.77 GB of scratch memory"),
     ],
 )
 def test_bad_clusters_are_refused_with_the_arithmetic(tmp_path, capsys, old, new, complaint):

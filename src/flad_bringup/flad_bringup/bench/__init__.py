@@ -21,6 +21,9 @@ NAMES: tuple[str, ...] = (
     "edge",
     "fleet",
     "learning",
+    "exactness",
+    "transport",
+    "swift",
 )
 """Every benchmark, in the order of ``docs/benchmarks.md``."""
 

@@ -7,7 +7,7 @@ import argparse
 import importlib
 from collections.abc import Mapping
 
-SUMMARY = "train a model: encoder, adllm, adm"
+SUMMARY = "train a model: encoder, adllm, adm, swift"
 NEEDS = ("vehicle", "train", "edge")
 HANDS_OVER = True
 
@@ -15,6 +15,7 @@ MODELS: Mapping[str, str] = {
     "encoder": "flad_perception.training.cli",
     "adllm": "flad_edge.training.cli",
     "adm": "flad_edge.training.adm_cli",
+    "swift": "flad_edge.swift.training_cli",
 }
 """What can be trained, and the module whose ``main`` parses the rest of the line."""
 

@@ -88,6 +88,18 @@ class Problem:
                 reach[k, v] = np.searchsorted(used, most, side="right") - 1
         return np.maximum(reach, np.arange(begins))
 
+    @functools.cached_property
+    def reach_back(self) -> Ints:
+        """``[n (k), n, L + 1]``: the earliest begin of a stage of a vehicle, by its end."""
+        n, ends = self.num_vehicles, self.num_units + 1
+        reach = np.empty((n, n, ends), dtype=np.int64)
+        for k in range(n):
+            used = self.held + kept_micro_batches(k, self.micro_batches) * self.saved
+            for v in range(n):
+                least = used - max(0.0, self.memory[v]) * _ROUNDING
+                reach[k, v] = np.searchsorted(used, least, side="left")
+        return np.minimum(reach, np.arange(ends))
+
     def stage_s(self, stage: Stage) -> float:
         """Eqs. 7 and 8: forward and backward of one micro-batch."""
         work = self.work[stage.end] - self.work[stage.begin]

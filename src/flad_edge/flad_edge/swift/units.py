@@ -94,7 +94,8 @@ class ModelUnits:
             )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        for part in (*self.units, *self.cuts):
+        parts: tuple[UnitCosts | CutCosts, ...] = (*self.units, *self.cuts)
+        for part in parts:
             for field in dataclasses.fields(part):
                 value = getattr(part, field.name)
                 if field.name != "name" and not (math.isfinite(value) and value >= 0.0):
