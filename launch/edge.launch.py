@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bring an edge's node to active: one AD-LLM for all its vehicles.
 
+ros2 launch flad_bringup edge.launch.py releases:=STORE
 ros2 launch flad_bringup edge.launch.py model:=adllm.safetensors encoder_hash:=0123456789abcdef
 """
 
@@ -19,7 +20,7 @@ from lifecycle_msgs.msg import Transition
 
 from flad_bringup.topology import EDGE_NODES, NodeSpec
 
-_NEEDED = ("model", "encoder_hash")
+_MODEL = ("releases", "model", "encoder_hash")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -28,11 +29,18 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             DeclareLaunchArgument(
+                "releases",
+                default_value="",
+                description="Folder of a store of releases, whose live one drives; or else model.",
+            ),
+            DeclareLaunchArgument(
                 "model",
-                description="Weights of the AD-LLM, a .safetensors file.",
+                default_value="",
+                description="Weights of the AD-LLM, a .safetensors file; needs encoder_hash.",
             ),
             DeclareLaunchArgument(
                 "encoder_hash",
+                default_value="",
                 description="Of the encoder whose tokens it was trained on, 16 digits.",
             ),
             DeclareLaunchArgument(
@@ -63,7 +71,7 @@ def _node(spec: NodeSpec) -> LifecycleNode:
         parameters=[
             LaunchConfiguration("params_file"),
             # As text: a hash may be all digits.
-            {name: ParameterValue(LaunchConfiguration(name), value_type=str) for name in _NEEDED},
+            {name: ParameterValue(LaunchConfiguration(name), value_type=str) for name in _MODEL},
         ],
         remappings=list(spec.remappings),
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],

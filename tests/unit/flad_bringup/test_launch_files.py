@@ -132,9 +132,10 @@ def test_the_edge_has_the_nodes_of_the_topology_and_a_model_of_its_own(described
     (spec,) = topology.EDGE_NODES
 
     assert (node.kwargs["package"], node.kwargs["executable"]) == (spec.package, spec.executable)
-    file, needed = node.kwargs["parameters"]
-    assert str(file) == "<params_file>" and set(needed) == {"model", "encoder_hash"}
-    assert all(value.kwargs["value_type"] is str for value in needed.values())
+    file, model = node.kwargs["parameters"]
+    assert str(file) == "<params_file>"
+    assert set(model) == {"releases", "model", "encoder_hash"}
+    assert all(value.kwargs["value_type"] is str for value in model.values())
 
 
 def test_the_simulation_has_the_world_and_the_bridge(described):
