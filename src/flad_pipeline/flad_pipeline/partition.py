@@ -9,7 +9,7 @@ heads and the loss, so that labels stay where they are.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -185,32 +185,53 @@ def partition_from_json(text: str) -> Partition:
     return Partition(stages=spans, **given)
 
 
-def stage_bytes(partition: Partition, costs: UnitCosts, *, in_flight: int) -> dict[str, int]:
+def stage_bytes(
+    partition: Partition, costs: UnitCosts, *, num_micro_batches: int, schedule: str = "1f1b"
+) -> dict[str, int]:
     r"""Memory that each vehicle's units need in training, in bytes.
 
-    .. math:: M_v = \sum_u (w_u + g_u + o_u + b_u) + k_v \sum_u s_u + \max_u x_u
+    .. math::
+        M_v = \sum_u (w_u + g_u + o_u + b_u) + k_v s_v + m (f_v + f'_v) + \max_u x_u
 
-    with weights, gradients, optimizer, buffers, what is saved for each of the :math:`k_v`
-    micro-batches in flight, and :math:`x_u`, what a unit's peak has beyond these.
+    with weights, gradients, optimizer and buffers of its units :math:`u`; :math:`s_v`, what they
+    save for the backward pass, memory that two of them save counted once, for each of the
+    :math:`k_v` micro-batches in flight; :math:`f_v`, what enters the stage, and :math:`f'_v`, the
+    gradients that come back to it, for which PyTorch's stage keeps a buffer for each of the
+    :math:`m` micro-batches of a step; and :math:`x_u`, what a unit's peak has beyond these.
 
     Args:
         partition: who has what.
         costs: of one micro-batch.
-        in_flight: micro-batches at once: their number in a step with GPipe; with 1F1B stage ``s``
-            of ``S`` has at most ``S - s``, which is applied here as the smaller of both.
+        num_micro_batches: of a step.
+        schedule: with ``gpipe`` all of them are in flight, with ``1f1b`` at most ``S - s`` at
+            stage ``s`` of ``S``. The owner's heads have one.
     """
+    last = len(partition.stages) - 1
     needs = {}
     for place, span in enumerate(partition.stages):
+        flight = num_micro_batches
+        if schedule == "1f1b":
+            flight = min(num_micro_batches, len(partition.stages) - place)
         units = [costs.units[i] for i in partition.units_of(span.vehicle)]
-        flight = min(in_flight, len(partition.stages) - place)
+        heads = partition.heads if place == 0 else range(0)
         static = [
             u.parameter_bytes + u.gradient_bytes + u.optimizer_bytes + u.buffer_bytes for u in units
         ]
         extra = [u.peak_bytes - s - u.saved_bytes for u, s in zip(units, static, strict=True)]
+        entering = costs.cuts[span.first - 1].forward_bytes if place else 0
+        returning = costs.cuts[span.last].backward_bytes if place < last else 0
         needs[span.vehicle] = (
-            sum(static) + flight * sum(u.saved_bytes for u in units) + max(0, *extra, 0)
+            sum(static)
+            + flight * _saved_bytes(costs, span.units)
+            + _saved_bytes(costs, heads)
+            + num_micro_batches * (entering + returning)
+            + max(0, *extra)
         )
     return needs
+
+
+def _saved_bytes(costs: UnitCosts, units: Iterable[int]) -> int:
+    return sum(costs.storages[i] for i in {i for unit in units for i in costs.units[unit].saves})
 
 
 def check_memory(needs: Mapping[str, int], device_bytes: Mapping[str, int]) -> None:

@@ -106,15 +106,26 @@ def test_even_covers_everything_and_passes_its_own_check() -> None:
         assert sorted(value.units_of("a") + value.units_of("b")) == list(range(7))
 
 
-def test_what_does_not_fit_says_who_and_by_how_much() -> None:
-    needs = stage_bytes(partition(3, 7), costs(), in_flight=8)
-    unit = costs().units
+def test_memory_is_added_up_by_place_in_the_pipeline() -> None:
+    needs = stage_bytes(partition(3, 7), costs(), num_micro_batches=8)
+    unit, cut = costs().units, costs().cuts[2]
     held = [u.parameter_bytes + u.gradient_bytes + u.optimizer_bytes + u.buffer_bytes for u in unit]
+
+    def saved(*indices: int) -> int:
+        return sum(costs().storages[i] for i in {i for k in indices for i in unit[k].saves})
+
     # The first of two stages has two micro-batches in flight, the last has one.
-    assert needs["v0"] >= sum(held[:3]) + 2 * sum(u.saved_bytes for u in unit[:3])
-    assert needs["v1"] >= sum(held[3:]) + sum(u.saved_bytes for u in unit[3:])
-    assert needs["v1"] <= sum(u.peak_bytes for u in unit[3:])
+    first = sum(held[:3]) + 2 * saved(0, 1, 2) + 8 * cut.backward_bytes
+    second = sum(held[3:]) + saved(3, 4, 5, 6) + 8 * cut.forward_bytes
+    assert first <= needs["v0"] <= first + max(u.peak_bytes for u in unit[:3])
+    assert second <= needs["v1"] <= second + max(u.peak_bytes for u in unit[3:])
+    assert saved(5, 6) < unit[5].saved_bytes + unit[6].saved_bytes  # both heads read one tensor
+    all_at_once = stage_bytes(partition(3, 7), costs(), num_micro_batches=8, schedule="gpipe")
+    assert all_at_once["v0"] - needs["v0"] == 6 * saved(0, 1, 2)
+
+
+def test_what_does_not_fit_says_who_and_by_how_much() -> None:
+    needs = {"v0": 5 * 2**20, "v1": 3 * 2**20}
     check_memory(needs, needs)
-    lacking = {"v0": needs["v0"], "v1": needs["v1"] - 2**20}
-    with pytest.raises(ValueError, match=r"v1 needs .* 1\.0 MiB too little"):
-        check_memory(needs, lacking)
+    with pytest.raises(ValueError, match=r"v1 needs 3\.0 MiB and has 2\.0 MiB, 1\.0 MiB too"):
+        check_memory(needs, {"v0": 5 * 2**20, "v1": 2 * 2**20})

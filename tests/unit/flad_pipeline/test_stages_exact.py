@@ -233,6 +233,20 @@ def test_units_alone_are_the_plain_model_trained_as_usual() -> None:
     assert states["buffer/norm.num_batches_tracked"].dtype == torch.int64
 
 
+def test_a_part_that_is_frozen_stays_frozen() -> None:
+    plain = model(dropout=0.0)
+    plain.norm.eval()
+    for parameter in plain.first.parameters():
+        parameter.requires_grad_(False)
+    store = UnitStore(unit_graph(plain, nasty_batch(4)), adam)
+    before = {k: t for u in store.held for k, t in store.state_of(u, 0).tensors.items()}
+    LocalTrainer(store, loss, CONFIG).step(0, batches(0))
+    after = {k: t for u in store.held for k, t in store.state_of(u, 0).tensors.items()}
+    for key in ("weight/first.weight", "buffer/norm.running_mean"):
+        assert torch.equal(before[key], after[key])
+    assert not torch.equal(before["weight/twice.weight"], after["weight/twice.weight"])
+
+
 def test_a_gradient_that_is_not_finite_changes_nothing() -> None:
     store = UnitStore(graph(), adam)
     before = {u: store.state_of(u, 0).tensors for u in store.held}

@@ -56,10 +56,12 @@ def build_case(
 ) -> tuple[nn.Module, Sequence[Any]]:
     """The encoder in training mode and a batch of noise with full sweeps."""
     generator = torch.Generator().manual_seed(seed)
-    return build_encoder(config, seed).train(), _noise(config, batch_size, generator)
+    return build_encoder(config, seed).train(), noise_inputs(config, batch_size, generator)
 
 
-def _noise(config: EncoderConfig, batch_size: int, generator: torch.Generator) -> Sequence[Any]:
+def noise_inputs(
+    config: EncoderConfig, batch_size: int, generator: torch.Generator
+) -> Sequence[Any]:
     """Arguments of the encoder's forward, in its order."""
 
     def uniform(*shape: int) -> Tensor:

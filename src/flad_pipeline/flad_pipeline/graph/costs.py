@@ -41,6 +41,8 @@ class UnitCost:
     """Kept from the forward to the backward pass, for each micro-batch in flight."""
     peak_bytes: int
     """Most memory at one time, were this unit alone on a device, with one micro-batch."""
+    saves: tuple[int, ...]
+    """Places in :attr:`UnitCosts.storages`: what two units of a stage save counts once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,8 @@ class UnitCosts:
     units: tuple[UnitCost, ...]
     cuts: tuple[CutCost, ...]
     """One after each unit but the last."""
+    storages: tuple[int, ...]
+    """Bytes of pieces of memory that are saved for the backward pass."""
 
     def as_json(self) -> dict[str, Any]:
         """What the planner reads; figures are of a micro-batch of ``batch_size``."""
@@ -96,9 +100,13 @@ def unit_costs(
         checks=(),
     )
     place = {operation.name: i for i, operation in enumerate(recording.operations)}
+    keys = list(dict.fromkeys(key for o in recording.operations for key in o.saved))
+    number = {key: i for i, key in enumerate(keys)}
     units = []
     for unit in graph.units:
-        cost = profile.cost([place[name] for name in unit.operations])
+        members = [place[name] for name in unit.operations]
+        cost = profile.cost(members)
+        saved = dict.fromkeys(key for i in members for key in recording.operations[i].saved)
         units.append(
             UnitCost(
                 name=unit.name,
@@ -112,6 +120,7 @@ def unit_costs(
                 buffer_bytes=_buffer_bytes(graph, unit.operations),
                 saved_bytes=cost.saved_bytes,
                 peak_bytes=cost.peak_bytes,
+                saves=tuple(number[key] for key in saved),
             )
         )
     return UnitCosts(
@@ -122,6 +131,7 @@ def unit_costs(
         first_head=graph.first_head,
         units=tuple(units),
         cuts=tuple(cut_cost(graph, i) for i in range(len(units) - 1)),
+        storages=tuple(recording.storages[key] for key in keys),
     )
 
 

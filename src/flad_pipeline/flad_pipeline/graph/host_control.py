@@ -59,10 +59,12 @@ def host_control(target: F) -> F:
     return run  # type: ignore[return-value]
 
 
-def is_host_controlled(module: nn.Module) -> bool:
-    """Whether the module, or its ``forward``, is decorated."""
-    kind = type(module)
-    return bool(getattr(kind, _MARK, False) or getattr(kind.forward, _MARK, False))
+def is_host_controlled(target: Any) -> bool:
+    """Whether a function, or a module's class or ``forward``, is decorated."""
+    if isinstance(target, nn.Module):
+        kind = type(target)
+        return bool(getattr(kind, _MARK, False) or getattr(kind.forward, _MARK, False))
+    return bool(getattr(target, _MARK, False))
 
 
 def _tracer_of(*values: Any) -> Any:

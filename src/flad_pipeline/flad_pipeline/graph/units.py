@@ -53,7 +53,7 @@ class Unit:
     flops: int
     """Forward, by formula, of the example."""
     draws_random: bool
-    """Whether it drew random numbers in the example, as dropout does."""
+    """Whether it draws random numbers, as dropout does, or may, as what runs on the host."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from flad_common.profiling.formulas import Call, flops_of
 from flad_common.profiling.record import unchanged
 from flad_common.profiling.trace import storage_key, tensor_bytes, tensors_in
+from flad_pipeline.graph.host_control import is_host_controlled
 from flad_pipeline.graph.trace import TracedModel
 
 _TOLERANCE = 1e-4
@@ -74,6 +75,7 @@ class NodeValue:
     writes: frozenset[int]
     """Memory of its arguments that it wrote into."""
     draws_random: bool
+    """In training; or it may, as nobody knows what runs on the host."""
     flops: int
     """Forward, by formula. Where none is known, a guess by parameters: it places boundaries."""
 
@@ -225,7 +227,9 @@ class _Walk:
             writes=frozenset(
                 storage_key(t) for t, v in zip(taken, versions, strict=True) if t._version != v
             ),
-            draws_random=not torch.equal(random, torch.get_rng_state()),
+            # What is on the host may do so another time.
+            draws_random=is_host_controlled(target)
+            or not torch.equal(random, torch.get_rng_state()),
             flops=flops.forward if flops is not None else _guess(target, taken),
         )
 

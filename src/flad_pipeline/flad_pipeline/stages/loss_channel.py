@@ -89,7 +89,7 @@ class _OwnersLoss(torch.autograd.Function):
     def forward(ctx: Any, channel: LossChannel, micro_batch: int, *features: Tensor) -> Tensor:
         ctx.channel, ctx.micro_batch = channel, micro_batch
         channel.send_features(micro_batch, features)
-        return features[0].new_zeros(())
+        return torch.zeros((), device=features[0].device)
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Any, ...]:

@@ -72,7 +72,7 @@ class StageModule(nn.Module):
         self._last_use = _last_uses(self._plan, self.gives)
         self._mode_matters, self._mode = graph.traced.mode_matters, graph.traced.training
         self._seed, self._step, self._micro_batch = seed, 0, 0
-        self.train(graph.traced.training)
+        self.training = graph.traced.training  # parts that are frozen stay so
 
     def begin_step(self, step: int) -> None:
         """The next micro-batch is the first of ``step``."""

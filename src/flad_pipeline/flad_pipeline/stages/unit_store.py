@@ -179,7 +179,7 @@ class UnitStore:
         return taken
 
     def _hold(self, index: int, module: fx.GraphModule) -> None:
-        self._modules[index] = module.train(self.graph.traced.training)
+        self._modules[index] = module
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if trained:
             self._optimizers[index] = self._make_optimizer(trained)

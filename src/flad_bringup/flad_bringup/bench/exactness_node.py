@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS side of a member of the exactness bench: a process of its own, reached over DDS.
+
+``python -m flad_bringup.bench.exactness_node PLAN VEHICLE FOLDER``
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import rclpy
+import torch
+
+from flad_bringup.bench.exactness_case import read_plan
+from flad_bringup.bench.exactness_member import Member, result_file
+from flad_pipeline.group.transport import Transport
+from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
+
+_MATCH_S = 300.0
+
+
+def main() -> None:
+    """Train, then leave what is held in the folder."""
+    plan_file, vehicle, folder = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    torch.set_num_threads(1)
+    plan = read_plan(plan_file)
+    names = [span.vehicle for span in plan.phases[0].partition.stages]
+    rclpy.init()
+    config = DdsLinkConfig()
+    link = DdsLink(vehicle, names, config)
+    transport = Transport(link, config.transport)
+    try:
+        member = Member(plan, vehicle, transport, folder)
+        link.wait_until_matched(_MATCH_S)
+        member.run()
+        end = plan.phases[-1].end_step
+        for unit in member.store.held:
+            data = member.store.state_of(unit, end).to_bytes()
+            result_file(folder, unit).write_bytes(data)
+    finally:
+        transport.close()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()
