@@ -86,6 +86,28 @@ def test_no_more_is_on_the_way_than_the_credits_allow():
     assert outgoing.next_packet(0.02) is None
 
 
+@pytest.mark.parametrize("window_bytes", [8, 12, 20, 40])
+def test_a_small_window_never_waits_for_a_repetition(window_bytes):
+    config = ChannelConfig(
+        chunk_bytes=4, credits=32, first_window_bytes=window_bytes, least_window_bytes=8
+    )
+    outgoing, incoming, now_s = Outgoing(config), Incoming(config), 0.0
+    push(outgoing, bytes(4 * 31))
+    on_the_way: list[Packet] = []
+    while outgoing.num_bytes:
+        now_s += 0.01
+        arrived, on_the_way = on_the_way, []
+        while (packet := outgoing.next_packet(now_s)) is not None:
+            on_the_way.append(packet)
+        for packet in arrived:
+            incoming.on_data(packet)
+            if incoming.ack_due:
+                outgoing.on_ack(incoming.ack(has_room=True), now_s)
+        assert now_s < 1.0
+
+    assert outgoing.num_repeated == 0
+
+
 def test_a_packet_of_a_gap_is_repeated_before_its_time_and_one_in_flight_is_not():
     outgoing = Outgoing(ChannelConfig(chunk_bytes=4, credits=8))
     for _ in range(4):
@@ -140,7 +162,7 @@ def test_a_slow_link_gets_a_smaller_window_and_a_fast_one_a_larger():
 
 @pytest.mark.parametrize(
     "values, complaint",
-    [({"credits": 0}, "credits"), ({"chunk_bytes": 0}, "chunk_bytes"), ({"queue_s": 0.0}, "queue")],
+    [({"credits": 1}, "credits"), ({"chunk_bytes": 0}, "chunk_bytes"), ({"queue_s": 0.0}, "queue")],
 )
 def test_bad_configuration_is_named(values, complaint):
     with pytest.raises(ValueError, match=complaint):

@@ -20,6 +20,8 @@ from flad_pipeline.group.packet import Packet
 _RTT_GAIN = 1.0 / 8.0
 _DEVIATION_GAIN = 1.0 / 4.0
 _MAX_REPEAT_S = 2.0
+# Packets that are acknowledged together; as many always fit a sender's window.
+_ACK_EVERY = 2
 # The window shrinks by this when packets queue up in the network.
 _SHRINK = 0.8
 
@@ -36,7 +38,7 @@ class ChannelConfig:
         4_194_304, unit="B", doc="That may be on the way before the round trip is known."
     )
     least_window_bytes: int = knob(
-        524_288, unit="B", doc="That may be on the way however slow the link is."
+        1_048_576, unit="B", doc="That may be on the way however slow the link is."
     )
     queue_s: float = knob(
         0.15, unit="s", doc="Time in the network's queues above which less is kept on the way."
@@ -46,9 +48,16 @@ class ChannelConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in ("chunk_bytes", "credits", "first_window_bytes", "least_window_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.chunk_bytes < 1:
+            raise ValueError(f"chunk_bytes must be at least 1, got {self.chunk_bytes}")
+        if self.credits < _ACK_EVERY:
+            raise ValueError(f"credits must be at least {_ACK_EVERY}, got {self.credits}")
+        for name in ("first_window_bytes", "least_window_bytes"):
+            if getattr(self, name) < _ACK_EVERY * self.chunk_bytes:
+                raise ValueError(
+                    f"{name} must be at least {_ACK_EVERY} packets of {self.chunk_bytes} bytes, "
+                    f"got {getattr(self, name)}"
+                )
         if not self.queue_s > 0.0:
             raise ValueError(f"queue_s must be positive, got {self.queue_s}")
         if not 0.0 < self.least_repeat_s <= _MAX_REPEAT_S:
@@ -244,7 +253,7 @@ class Incoming:
     @property
     def ack_due(self) -> bool:
         """Whether the sender should be told something."""
-        return self._must_say or self._unsaid >= max(1, self._credits // 4)
+        return self._must_say or self._unsaid >= _ACK_EVERY
 
     def say(self) -> None:
         """The sender must be told, for example because there is room again."""

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import array
 import logging
+import os
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import rclpy
 from flad_msgs.msg import GroupPacket
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -36,6 +39,8 @@ with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of 
 _log = logging.getLogger(__name__)
 
 _LOOK_S = 0.02
+_PUBLICATION_MODE = "RMW_FASTRTPS_PUBLICATION_MODE"
+"""What rmw_fastrtps asks its environment for; it offers no other way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,21 +68,19 @@ class DdsLinkConfig:
 
 
 class DdsLink:
-    """Packets as ROS messages. Has a node and a thread of its own, so that no other callback of
-    the process delays the mailbox.
+    """Packets as ROS messages.
+
+    It has a participant, a node and a thread of its own: no other callback of the process delays
+    the mailbox, and its publishers may be asynchronous. A synchronous one writes to the socket
+    while it holds Python's lock, so that a slow network would stop the model's computation.
 
     Args:
         name: this vehicle, for example ``vehicle_0``; also the namespace of its topics.
         peers: every vehicle that this one may ever send to.
-        context: of rclpy, initialised.
-    """  # noqa: D205
+    """
 
     def __init__(
-        self,
-        name: str,
-        peers: Sequence[str],
-        config: DdsLinkConfig | None = None,
-        context: Context | None = None,
+        self, name: str, peers: Sequence[str], config: DdsLinkConfig | None = None
     ) -> None:
         self._name = name
         self._config = config or DdsLinkConfig()
@@ -88,9 +91,12 @@ class DdsLink:
                 "an inbox has no room for the credits of them all"
             )
         self._events: LinkEvents | None = None
-        self._node = Node("group", namespace=name, context=context, enable_rosout=False)
+        self._context = Context()
+        rclpy.init(context=self._context)
+        with _asynchronous():
+            self._node = Node("group", namespace=name, context=self._context, enable_rosout=False)
         # Not Jazzy's EventsExecutor: with an event callback on a subscription it delivered nothing.
-        self._executor = SingleThreadedExecutor(context=self._node.context)
+        self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._inbox_qos = inbox(self._config.depth)
         self._alive_qos = alive(self._config.lease_s)
@@ -153,6 +159,7 @@ class DdsLink:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
         self._node.destroy_node()
+        self._context.try_shutdown()
 
     def _publisher_to(self, peer: str) -> Any:
         return self._node.create_publisher(GroupPacket, f"/{peer}/group/inbox", self._inbox_qos)
@@ -183,14 +190,24 @@ class DdsLink:
 
 
 def dds_transport(
-    name: str,
-    peers: Sequence[str],
-    config: DdsLinkConfig | None = None,
-    context: Context | None = None,
+    name: str, peers: Sequence[str], config: DdsLinkConfig | None = None
 ) -> Transport:
     """A transport over ROS 2; see :class:`DdsLink` for the arguments."""
     config = config or DdsLinkConfig()
-    return Transport(DdsLink(name, peers, config, context), config.transport)
+    return Transport(DdsLink(name, peers, config), config.transport)
+
+
+@contextmanager
+def _asynchronous() -> Iterator[None]:
+    """Fast DDS's own thread writes to the network for the participant that is made meanwhile."""
+    before = os.environ.get(_PUBLICATION_MODE)
+    os.environ[_PUBLICATION_MODE] = "ASYNCHRONOUS"
+    try:
+        yield
+    finally:
+        del os.environ[_PUBLICATION_MODE]
+        if before is not None:
+            os.environ[_PUBLICATION_MODE] = before
 
 
 def packet_to_msg(packet: Packet) -> GroupPacket:
