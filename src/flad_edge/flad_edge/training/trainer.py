@@ -307,5 +307,6 @@ def begin_at_the_mean(model: AdLlm, corpus: Corpus) -> None:
         known = lesson.clip.waypoints_m[lesson.clip.labelled]
         total, count = total + known.sum(axis=0), count + len(known)
     last = model.waypoint_head[-1]
+    assert isinstance(last, nn.Linear)
     last.bias.copy_(torch.from_numpy(total / max(1, count)).flatten())
     last.weight.mul_(0.1)
