@@ -74,6 +74,7 @@ def test_the_page_says_who_drove_for_how_long(runs):
     assert card["name"] == "Driven by AD-LLM" and float(card["value"]) == pytest.approx(50, abs=4)
     assert "% ADM" in card["note"] and "answers in 20 ms" in card["note"]
     page = render_page(runs)
+    assert "<h2>Driven</h2>" not in page
     for words in ("Driven by AD-LLM", "tiny.safetensors", "Look out.", "nobody: no answer"):
         assert words in page
 

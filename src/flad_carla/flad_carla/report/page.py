@@ -125,7 +125,8 @@ def _cards(runs: Sequence[RunRecord], summary: Summary) -> list[dict[str, Any]]:
             else "",
         },
     ]
-    cards += driver_cards(runs)
+    if by_words := driver_cards(runs):  # in place of the distance, which every row has
+        cards = [card for card in cards if card["name"] != "Driven"] + by_words
     optional: dict[str, Any] = {"lead": False, "dots": (), "band": None}
     return [optional | card for card in cards]
 

@@ -34,7 +34,7 @@ def driver_cards(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
         {
             "name": f"Driven by {_WORDS.get(most, most)}",
             "value": f"{100.0 * most_s / total_s:.1f}",
-            "unit": "% of the time",
+            "unit": "%",
             "note": ", ".join(notes),
         }
     ]

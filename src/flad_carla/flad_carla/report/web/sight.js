@@ -24,7 +24,8 @@ function showSight(run) {
   if (f.latency_ms) rows.push(["Latency", `${f.latency_ms[0]} ms, p95 ${f.latency_ms[1]} ms`]);
   $("sight-run").replaceChildren(element("dt", { class: "head" }, `This run, ${f.moments} moments`), ...definitions(rows));
   const failed = seen.missing.length ? ` Without a picture at times: ${seen.missing.join(", ")}.` : "";
-  $("sight-model").textContent = `Encoder: ${seen.encoder}. It does not steer.${failed}`;
+  const role = (run.texts.driver ?? []).length ? "Its tokens are what the driving model sees; these predictions steer nothing." : "It does not steer.";
+  $("sight-model").textContent = `Encoder: ${seen.encoder}. ${role}${failed}`;
 }
 
 function definitions(rows) {
