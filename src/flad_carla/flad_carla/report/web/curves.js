@@ -55,7 +55,7 @@ function drawCurves(run, seek) {
     const track = run.texts[name] ?? [];
     if (!track.length) continue;
     const parts = track.map(([t, text], i) => ({ from: t, to: i + 1 < track.length ? track[i + 1][0] : run.end, value: text }));
-    const drives = { adllm: "var(--accent-soft)", adm: "var(--yellow)", nobody: "var(--bad)" };
+    const drives = { adllm: "var(--accent-soft)", adm: "var(--warn-soft)", nobody: "var(--bad-soft)" };
     const calm = (text) => /^(|FOLLOWING|cruise.*|following.*)$/i.test(text);
     add(17, (y0, h) => strip(svg, y0, h, label, parts, x, run.end, (text) => text && { fill: name === "driver" ? drives[text.split(":")[0]] ?? "var(--line)" : calm(text) ? "var(--line)" : "var(--accent-soft)", word: text, write: true }));
   }
