@@ -13,7 +13,7 @@ import argparse
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -68,11 +68,17 @@ def measure(args: argparse.Namespace) -> list[Row]:
         folder = Path(scratch)
         adllm = args.adllm or _untrained(folder / "untrained.safetensors", args.seed)
         with Supervisor(folder / "logs") as supervisor:
-            _start(args, supervisor, folder, roles, domain_id, encoder, adllm)
             watch = FleetWatch(
                 domain_id, roles, _sentences(args.seed), _TELL_S, args.seed, supervisor.check
             )
             try:
+                environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
+                for name, command in _nodes(args, roles, encoder, adllm).items():
+                    supervisor.start(name, command, environment=environment)
+                # The bridge waits for planners only: what it sends before an encoder hears it is
+                # lost, and in lockstep nobody would ever answer that tick.
+                watch.until(watch.is_ready, "every node of the fleet being there", _START_S)
+                _start_world(args, supervisor, folder, roles, environment)
                 return _watched(args, watch)
             finally:
                 watch.close()
@@ -134,14 +140,46 @@ def rows(watch: FleetWatch, *, asked: int, driven_s: float, took_s: float) -> li
     return [Row(name=n, value=float(v), unit=u or "1", **more) for n, v, u, more in found]
 
 
-def _start(
+def _nodes(
+    args: argparse.Namespace, roles: Sequence[str], encoder: Path, adllm: Path
+) -> dict[str, list[str]]:
+    """Commands of the edge and of what runs on every vehicle, by name."""
+    edge = {
+        "model": str(adllm),
+        "encoder_hash": f"'{model_hash_of(str(encoder))}'",  # text, even if it is all digits
+        # A simulated second may take long here; nobody shall be forgotten for that.
+        "service.admission.alive_s": "600.0",
+        "service.admission.forget_after_s": "3600.0",
+    }
+    commands = {"edge": topology.node_command(topology.EDGE, parameters=edge)}
+    rig = load_rig(args.workspace.config / _RIG)
+    cameras = [s.id for s in rig.sensors if s.type == "sensor.camera.rgb"]
+    on_board: Sequence[tuple[topology.NodeSpec, dict[str, str]]] = (
+        (topology.PLANNER, {"plan_period_s": str(_FRAME_S)}),
+        (
+            topology.ENCODER,
+            {
+                "encoder.model": str(encoder),
+                "cameras": str(cameras),
+                "tick.period_s": str(_FRAME_S),
+            },
+        ),
+        (topology.DRIVER, {"driver.frame_period_s": str(_FRAME_S)}),
+    )
+    for role in roles:
+        for spec, parameters in on_board:
+            commands[f"{role}_{spec.executable}"] = topology.node_command(
+                spec, vehicle=role, parameters={"mode": "lockstep", **parameters}
+            )
+    return commands
+
+
+def _start_world(
     args: argparse.Namespace,
     supervisor: Supervisor,
     folder: Path,
     roles: Sequence[str],
-    domain_id: int,
-    encoder: Path,
-    adllm: Path,
+    environment: Mapping[str, str],
 ) -> None:
     port = free_ports(3).start
     start_simulator(
@@ -153,44 +191,12 @@ def _start(
         vehicles=args.traffic,
         walkers=args.walkers,
     )
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
-    rig_file = args.workspace.config / _RIG
-    (folder / "bridge.yaml").write_text(bridge_yaml(roles, rig_file), encoding="utf-8")
+    path = folder / "bridge.yaml"
+    path.write_text(bridge_yaml(roles, args.workspace.config / _RIG), encoding="utf-8")
     bridge = topology.node_command(
-        topology.BRIDGE,
-        arguments=("--config", str(folder / "bridge.yaml"), "--port", str(port)),
+        topology.BRIDGE, arguments=("--config", str(path), "--port", str(port))
     )
     supervisor.start("bridge", bridge, environment=environment)
-    hash_text = f"'{model_hash_of(str(encoder))}'"  # text, even if it is all digits
-    edge = topology.node_command(
-        topology.EDGE,
-        parameters={
-            "model": str(adllm),
-            "encoder_hash": hash_text,
-            # A simulated second may take long here; nobody shall be forgotten for that.
-            "service.admission.alive_s": "600.0",
-            "service.admission.forget_after_s": "3600.0",
-        },
-    )
-    supervisor.start("edge", edge, environment=environment)
-    cameras = [s.id for s in load_rig(rig_file).sensors if s.type == "sensor.camera.rgb"]
-    for role in roles:
-        for spec, parameters in (
-            (topology.PLANNER, {"plan_period_s": str(_FRAME_S)}),
-            (
-                topology.ENCODER,
-                {
-                    "encoder.model": str(encoder),
-                    "cameras": str(cameras),
-                    "tick.period_s": str(_FRAME_S),
-                },
-            ),
-            (topology.DRIVER, {"driver.frame_period_s": str(_FRAME_S)}),
-        ):
-            command = topology.node_command(
-                spec, vehicle=role, parameters={"mode": "lockstep", **parameters}
-            )
-            supervisor.start(f"{role}_{spec.executable}", command, environment=environment)
 
 
 def bridge_yaml(roles: Sequence[str], rig_file: Path) -> str:

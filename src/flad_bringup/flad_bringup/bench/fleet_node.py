@@ -75,6 +75,17 @@ class FleetWatch:
         """Newest of /clock; negative before the first."""
         return self._now_ns / _NS
 
+    def is_ready(self) -> bool:
+        """Whether the edge and every vehicle's encoder, driver and planner hear each other."""
+        topics = ["/edge/requests", "/edge/answers"]
+        topics += [f"/{role}/{name}" for role in self._roles for name in ("scene_tokens", "plan")]
+        publishers, heard = self._node.count_publishers, self._node.count_subscribers
+        by_others = {topic: heard(topic) - self._is_own(topic) for topic in topics}
+        return all(publishers(topic) and by_others[topic] for topic in topics)
+
+    def _is_own(self, topic: str) -> int:
+        return int(topic.startswith("/edge/"))
+
     def until(self, is_so: Callable[[], bool], what: str, deadline_s: float) -> None:
         """Listen until something is so.
 
