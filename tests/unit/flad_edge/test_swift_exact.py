@@ -9,6 +9,7 @@ import pytest
 from ortools.sat.python import cp_model
 from swift_problems import best_by_trying, small_problem
 
+from flad_edge.swift.compare import fill_planner
 from flad_edge.swift.exact import best_plan, cost_s, everyone, exact_plans, targets_of
 from flad_edge.swift.exact_table import MOST_VEHICLES, ExactTable
 from flad_edge.swift.problem import Problem
@@ -145,3 +146,19 @@ def test_bounds_of_the_step_are_below_what_is_possible():
     tried = min(best_by_trying(problem, "makespan").values())
     assert found.bound_s <= tried * (1 + 1e-9)
     assert np.isfinite(found.gap)
+
+
+@pytest.mark.parametrize("objective", ["path", "makespan"])
+def test_the_first_stage_keeps_raw_inputs(objective):
+    problem = small_problem(4, vehicles=3, units=8, room=4.0)
+    model = dataclasses.replace(problem.model, min_first_units=4)
+    deep = Problem(problem.cluster, model, problem.micro_batches)
+
+    found = exact_plans(deep, objective, targets_of(deep))
+
+    tried = best_by_trying(deep, objective)
+    assert {v: answer.cost_s for (_, v), answer in found.items() if answer} == pytest.approx(tried)
+    assert min(tried.values()) > min(best_by_trying(problem, objective).values())
+    assert all(p.stages[0].end >= 4 for p in fill_planner(deep, "path", range(3)).values() if p)
+    shallow = best_plan(problem, objective).pipeline
+    assert any("first stage has" in complaint for complaint in deep.objections(shallow))

@@ -19,6 +19,7 @@ from flad_edge.swift.problem import Problem
 from flad_edge.swift.templates import templates_for
 from flad_edge.swift.units import ModelUnits, read_units, units_from_json
 from flad_edge.swift.units_from_profile import units_from_profile
+from flad_pipeline.partition import partition_from_json
 
 TESTBED = Path(__file__).parents[3] / "config/clusters/testbed.yaml"
 
@@ -252,3 +253,14 @@ def test_a_reserve_is_kept_free():
         memory_reserve=0.25,
     )
     assert cluster_of(file, load_devices()).vehicles[0].available_bytes == pytest.approx(0.75 * 5e9)
+
+
+def test_a_plan_is_a_partition_of_the_same_unit_graph(tmp_path, capsys):
+    out = tmp_path / "plan.json"
+    assert main(["plan", "--cluster", str(TESTBED), "--no-templates", "--json", str(out)]) == 0
+    for pipeline in json.loads(out.read_text())["pipelines"]:
+        partition = partition_from_json(json.dumps(pipeline["partition"]))
+        assert partition.owner == pipeline["first"]
+        assert partition.num_units == 14
+        for stage in pipeline["stages"]:
+            assert partition.units_of(stage["vehicle"]) == tuple(range(*stage["units"]))

@@ -132,6 +132,7 @@ def candidates(scene: Scene, states: States) -> Candidates:
         allowed[:, :, None]
         & (ends > states.at[:, None, None])
         & (ends <= far[:, :, None])
+        & (~fresh[:, None, None] | (ends >= problem.model.min_first_units))
         & ((following > 0)[:, None, None] | (ends == last))
     )
     pair_state, pair_vehicle = np.nonzero(legal.any(axis=2))

@@ -97,6 +97,8 @@ class ExactTable:
         seconds = (problem.work - problem.work[begin]) * problem.seconds_per_flop[vehicle]
         ends = np.arange(problem.num_units + 1)
         allowed = (ends > begin) & (ends <= problem.reach[num_following, vehicle, begin])
+        if begin == 0:  # only the first stage begins there
+            allowed &= ends >= problem.model.min_first_units
         return np.where(allowed & (seconds <= self._limit_s), seconds, np.inf)
 
     def _fill(self) -> None:
@@ -142,6 +144,7 @@ class ExactTable:
             starts = begins[: max(0, high + 2 - width - low)]
             seconds = (work[starts + width] - work[starts]) * per_flop
             allowed = (starts + width <= reach[starts]) & (seconds <= self._limit_s)
+            allowed &= (starts > 0) | (width >= problem.model.min_first_units)
             if not allowed.any():
                 continue
             # only the span between the first and the last allowed start is looked at

@@ -45,7 +45,7 @@ def fill(problem: Problem, order: Sequence[int]) -> Pipeline | None:
     for place, vehicle in enumerate(order):
         following = len(order) - 1 - place
         end = min(int(problem.reach[following, vehicle, at]), problem.num_units - following)
-        if end <= at:
+        if end <= at or end < problem.model.min_first_units:
             return None
         ends.append(end)
         at = end

@@ -59,9 +59,10 @@ def _random(problem: Problem, first: int, rng: np.random.Generator) -> Pipeline 
     for place, vehicle in enumerate(order):
         following = len(order) - 1 - place
         far = min(int(problem.reach[following, vehicle, at]), problem.num_units - following)
-        if far <= at or (not following and far < problem.num_units):
+        least = max(at + 1, problem.model.min_first_units)
+        if far < least or (not following and far < problem.num_units):
             return None
-        at = problem.num_units if not following else int(rng.integers(at + 1, far + 1))
+        at = problem.num_units if not following else int(rng.integers(least, far + 1))
         ends.append(at)
     return Pipeline.of(order, ends)
 
@@ -76,6 +77,8 @@ def _neighbour(problem: Problem, here: Pipeline, rng: np.random.Generator) -> Pi
     else:
         cut = int(rng.integers(len(ends) - 1))
         ends[cut] += int(rng.choice([-3, -2, -1, 1, 2, 3]))
+    if ends[0] < problem.model.min_first_units:
+        return None
     at = 0
     for place, (vehicle, end) in enumerate(zip(order, ends, strict=True)):
         following = len(order) - 1 - place

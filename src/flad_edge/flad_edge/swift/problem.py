@@ -141,6 +141,12 @@ class Problem:
     def objections(self, pipeline: Pipeline) -> list[str]:
         """Why a pipeline cannot run, with the arithmetic; empty if it can."""
         complaints = []
+        least = self.model.min_first_units
+        if pipeline.stages[0].end < least:
+            complaints.append(
+                f"its first stage has {pipeline.stages[0].end} units, the model asks for {least}: "
+                "raw inputs never leave their owner"
+            )
         if (end := pipeline.stages[-1].end) != self.num_units:
             complaints.append(f"its units end at {end}, the model has {self.num_units}")
         for place, stage in enumerate(pipeline):
@@ -157,8 +163,12 @@ class Problem:
     def shortage(self) -> str | None:
         """Why no pipeline of all vehicles can exist, if sums already show it; else None."""
         names = [vehicle.name for vehicle in self.cluster.vehicles]
-        if self.num_vehicles > self.num_units:
-            return f"{self.num_vehicles} vehicles cannot share {self.num_units} units"
+        first = self.model.min_first_units
+        if self.num_vehicles - 1 > self.num_units - first:
+            return (
+                f"{self.num_vehicles} vehicles cannot share {self.num_units} units, of which the "
+                f"first needs {first}"
+            )
         if not np.all(self.memory > 0.0):
             short = [n for n, m in zip(names, self.memory, strict=True) if not m > 0.0]
             return f"{short} have less than the {self.scratch_bytes / 1e9:.2f} GB of scratch memory"

@@ -14,6 +14,7 @@ from flad_edge.swift.schedule import simulated_step_s
 from flad_edge.swift.templates import Template
 
 SCHEMA, SCHEMA_VERSION = "flad.plan", 1
+PARTITION_SCHEMA, PARTITION_VERSION = "flad.partition", 1
 
 
 def plan_as_json(plan: ClusterPlan, templates: Mapping[frozenset[int], Template]) -> dict[str, Any]:
@@ -132,6 +133,26 @@ def _one_as_json(problem: Problem, planned: Planned) -> dict[str, Any]:
         "step_closed_form_s": problem.step_s(pipeline),
         "step_s": simulated_step_s(problem, pipeline),
         "stages": _stages(problem, pipeline),
+        "partition": _partition(problem, pipeline),
+    }
+
+
+def _partition(problem: Problem, pipeline: Pipeline) -> dict[str, Any]:
+    """As flad_pipeline's ``partition_from_json`` reads it; units by their first and last."""
+    return {
+        "schema": PARTITION_SCHEMA,
+        "schema_version": PARTITION_VERSION,
+        "digest": problem.model.digest,
+        "num_units": problem.num_units,
+        "stages": [
+            {
+                "vehicle": problem.cluster.vehicles[stage.vehicle].name,
+                "first": stage.begin,
+                "last": stage.end - 1,
+            }
+            for stage in pipeline
+        ],
+        "heads_from": None,
     }
 
 

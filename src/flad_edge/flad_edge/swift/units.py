@@ -83,8 +83,16 @@ class ModelUnits:
     """Samples in the micro-batch that the figures are of."""
     units: tuple[UnitCosts, ...]
     cuts: tuple[CutCosts, ...]
+    min_first_units: int = 1
+    """The first stage holds at least so many: raw inputs never leave their owner."""
+    digest: str = ""
+    """Of the unit graph that the indices are of; empty where nobody gave one."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.min_first_units <= max(1, len(self.units)):
+            raise ValueError(
+                f"min_first_units must be in 1..{len(self.units)}, got {self.min_first_units}"
+            )
         if not self.units:
             raise ValueError(f"model {self.name!r} has no units; at least 1 is needed")
         if len(self.cuts) != len(self.units) - 1:
@@ -134,7 +142,7 @@ class ModelUnits:
             CutCosts(forward_bytes=k * cut.forward_bytes, backward_bytes=k * cut.backward_bytes)
             for cut in self.cuts
         )
-        return ModelUnits(name=self.name, batch_size=batch_size, units=units, cuts=cuts)
+        return dataclasses.replace(self, batch_size=batch_size, units=units, cuts=cuts)
 
     def as_json(self) -> dict[str, Any]:
         """What :func:`units_from_json` reads."""
@@ -142,7 +150,9 @@ class ModelUnits:
             "schema": SCHEMA,
             "schema_version": SCHEMA_VERSION,
             "model": self.name,
+            "digest": self.digest,
             "batch_size": self.batch_size,
+            "min_first_units": self.min_first_units,
             "units": [dataclasses.asdict(unit) for unit in self.units],
             "cuts": [dataclasses.asdict(cut) for cut in self.cuts],
         }
@@ -179,6 +189,8 @@ def units_from_json(values: Mapping[str, Any]) -> ModelUnits:
             batch_size=int(values["batch_size"]),
             units=units,
             cuts=cuts,
+            min_first_units=int(values.get("min_first_units", 1)),
+            digest=str(values.get("digest", "")),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a list of units: {error!r}; docs/swift.md shows the file") from error
