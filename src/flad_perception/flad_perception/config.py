@@ -249,8 +249,9 @@ class EncoderConfig:
     light_peaks: bool = knob(
         False,
         unit="1",
-        doc="Each view's strongest features at stride 8 go straight to the light and stop query: "
-        "a lamp of three pixels is one peak, which a few attention layers seldom find.",
+        doc="Each view's strongest features at stride 8, told where in the view they are, go "
+        "straight to the light and stop query: a lamp of three pixels is one peak, which a few "
+        "attention layers seldom find, and whose lamp it is depends on the place.",
     )
     detection_hidden: int = knob(64, unit="1", doc="Of the detection head.")
     speed_channels: int = knob(
@@ -315,6 +316,11 @@ class EncoderConfig:
         """Rows and columns of features of each view; every stage rounds up."""
         s = self.backbone.stride
         return tuple((-(-v.crop_px[1] // s), -(-v.crop_px[0] // s)) for v in self.views)
+
+    @property
+    def finer_view_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of each view's features at stride 8."""
+        return tuple((-(-v.crop_px[1] // 8), -(-v.crop_px[0] // 8)) for v in self.views)
 
     @property
     def num_image_tokens(self) -> int:

@@ -86,7 +86,7 @@ class VisionEncoder(nn.Module):
         self.detection = DetectionHead(config)
         self.waypoints = WaypointHead(config)
         if config.light_peaks:
-            self.peaks = nn.Linear(len(config.views) * config.backbone.finer_channels, dim)
+            self.peaks = nn.Linear(len(config.views) * dim, dim)
         self.light = nn.Linear(dim, 2)
         self.stop = nn.Linear(dim, 2)
         for layer in (*self.encoder, *self.decoder):
@@ -156,6 +156,13 @@ class ViewTokens(nn.Module):
         dim, num_views = config.embed_dim, len(config.views)
         self.names = [view.name for view in config.views]
         self.finds_peaks = config.light_peaks
+        if config.light_peaks:
+            self.peak_features = nn.Conv2d(config.backbone.finer_channels, dim, 1)
+            self.peak_places = nn.Linear(dim, dim, bias=False)
+            nn.init.zeros_(self.peak_places.weight)  # else places drown what is seen there
+            for i, (rows, columns) in enumerate(config.finer_view_shapes):
+                places = sine_positions(rows, columns, dim).unflatten(0, (rows, columns))
+                self.register_buffer(f"finer_positions_{i}", places, persistent=False)
         # Pictures of one size go through the network together.
         sizes = list(dict.fromkeys(view.crop_px for view in config.views))
         self.groups = [[v.name for v in config.views if v.crop_px == size] for size in sizes]
@@ -176,7 +183,7 @@ class ViewTokens(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens ``[B, T, D]``, which may be looked at, bool ``[B, 1, 1, T]``, and peaks.
 
-        The peaks ``[B, V * C]`` are each view's strongest features at stride 8, 0 for a view that
+        The peaks ``[B, V * D]`` are each view's strongest features at stride 8, 0 for a view that
         failed; just the tokens where the configuration wants none.
         """
         tokens_of, peaks_of = {}, {}
@@ -193,10 +200,14 @@ class ViewTokens(nn.Module):
                 flat = parts[i].flatten(2).transpose(1, 2)
                 tokens_of[name] = torch.cat((flat, flat.mean(dim=1, keepdim=True)), dim=1)
             if self.finds_peaks:
-                strongest = finer.amax(dim=(2, 3)).chunk(len(names))
+                what = self.peak_features(finer).chunk(len(names))
                 for i, name in enumerate(names):
-                    valid = view_valid[:, self.names.index(name), None]
-                    peaks_of[name] = strongest[i].masked_fill(~valid, 0.0)
+                    view = self.names.index(name)
+                    where = self.peak_places(getattr(self, f"finer_positions_{view}"))
+                    spots = functional.relu(what[i] + where.permute(2, 0, 1))
+                    peaks_of[name] = spots.amax(dim=(2, 3)).masked_fill(
+                        ~view_valid[:, view, None], 0.0
+                    )
         tokens = torch.cat([tokens_of[name] for name in self.names], dim=1)
         where = self.positions + self.view_embedding[self.view_of]
         where = where + self.is_global * self.global_embedding[self.view_of]
