@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -207,7 +208,7 @@ def rows(
         Row(name="learning_updates_missing", value=float(missing), unit=""),
         Row(name="learning_emulated_s", value=sum(r.seconds for r in reports), unit="s"),
     ]
-    return found
+    return [row for row in found if not math.isnan(row.value)]  # a figure without frames is none
 
 
 def light(figures: Figures) -> float:
