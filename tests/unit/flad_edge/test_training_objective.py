@@ -13,14 +13,16 @@ from tiny_lessons import clip, features, write_drive
 
 from flad_edge.adllm.history import HistoryConfig
 from flad_edge.adllm.losses import driving_loss
-from flad_edge.training.config import SharesConfig, load_train_config
+from flad_edge.training.config import SharesConfig, WindowConfig, load_train_config
 from flad_edge.training.corpus import lesson_of_upload
 from flad_edge.training.lessons import Drive, Lesson, LessonConfig
-from flad_edge.training.objective import ObjectiveConfig, frame_weights, objective, weighted_l1
+from flad_edge.training.objective import ObjectiveConfig, frame_weights, objective, weighted_error
 from flad_edge.training.sampling import draw_epoch, repeats
 from flad_planner.language.bank import load_bank
 
-PLAIN = ObjectiveConfig(start=1.0, stand=1.0, brake=1.0, turn=1.0, horizon_power=0.0, lateral=1.0)
+PLAIN = ObjectiveConfig(
+    start=1.0, stand=1.0, brake=1.0, turn=1.0, horizon_power=0.0, lateral=1.0, soft_m=0.0
+)
 HISTORY = HistoryConfig(max_frames=6, dropped_frames=4)
 
 
@@ -59,21 +61,30 @@ def test_near_points_and_sides_count_as_told():
     config = replace(PLAIN, horizon_power=1.0, lateral=3.0)
     one = torch.ones(1)
     total = (1 / 0.2 + 1 / 0.4 + 1 / 0.6 + 1 / 0.8 + 1.0) * 0.2 * 4.0
-    assert weighted_l1(near, target, one, config) == pytest.approx(1.0 / total)
-    assert weighted_l1(far, target, one, config) == pytest.approx(0.2 / total)
-    assert weighted_l1(side, target, one, config) == pytest.approx(3.0 / total)
+    assert weighted_error(near, target, one, config) == pytest.approx(1.0 / total)
+    assert weighted_error(far, target, one, config) == pytest.approx(0.2 / total)
+    assert weighted_error(side, target, one, config) == pytest.approx(3.0 / total)
+
+
+def test_small_errors_count_by_their_square_and_large_ones_by_themselves():
+    config = replace(PLAIN, soft_m=0.5)
+    for error_m, loss in ((0.1, 0.01), (0.5, 0.25), (3.0, 2.75)):
+        got = weighted_error(
+            torch.full((1, 5, 2), error_m), torch.zeros(1, 5, 2), torch.ones(1), config
+        )
+        assert got == pytest.approx(loss)
 
 
 def test_frames_without_a_label_have_no_part_even_as_nan():
     target = torch.zeros(2, 5, 2)
     target[1] = torch.nan
     predicted = torch.ones(2, 5, 2, requires_grad=True)
-    loss = weighted_l1(predicted, target, torch.tensor([1.0, 0.0]), PLAIN)
+    loss = weighted_error(predicted, target, torch.tensor([1.0, 0.0]), PLAIN)
     loss.backward()
     assert loss == pytest.approx(1.0)
     assert (predicted.grad[1] == 0.0).all()
     with pytest.raises(ValueError, match="no frame of the batch has a label"):
-        weighted_l1(predicted, target, torch.zeros(2), PLAIN)
+        weighted_error(predicted, target, torch.zeros(2), PLAIN)
 
 
 def test_frames_on_which_something_changes_count_more():
@@ -94,11 +105,10 @@ def lessons(tmp_path) -> list[Lesson]:
     return [lesson for seed in range(4) for lesson in drive.lessons(load_bank(), seed)]
 
 
-def epoch(lessons, number=0, restart=0.5, **shares):
+def epoch(lessons, number=0, restart=0.5, short=0.0, **shares):
     times = repeats(lessons, replace(SharesConfig(), **shares), 1)
-    return draw_epoch(
-        lessons, times, HISTORY, batch_frames=20, restart=restart, seed=1, epoch=number
-    )
+    windows = WindowConfig(restart=restart, short=short, short_frames=3)
+    return draw_epoch(lessons, times, HISTORY, windows, batch_frames=20, seed=1, epoch=number)
 
 
 def test_no_window_is_longer_than_a_history_and_no_batch_than_asked(lessons):
@@ -120,6 +130,16 @@ def test_without_restarts_windows_begin_where_the_rule_drops_frames(lessons):
     assert all(start % HISTORY.dropped_frames == 0 for start in starts)
     anywhere = {w.start for batch in epoch(lessons, restart=1.0) for w in batch}
     assert any(start % HISTORY.dropped_frames for start in anywhere)
+
+
+def test_short_windows_show_as_many_frames_of_more_places(lessons):
+    few, many = (
+        [w for n in range(8) for batch in epoch(lessons, n, short=short) for w in batch]
+        for short in (0.0, 1.0)
+    )
+    assert max(map(len, many)) == 3
+    assert len(many) > 1.5 * len(few)
+    assert sum(map(len, many)) == pytest.approx(sum(map(len, few)), rel=0.1)
 
 
 def test_shares_decide_which_instructions_are_shown(lessons):

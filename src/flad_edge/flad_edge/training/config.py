@@ -35,6 +35,26 @@ class SharesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WindowConfig:
+    """Which frames of a clip are read together."""
+
+    restart: float = knob(
+        0.5, unit="1", doc="Share of whole windows that begin at any frame, as after a drop."
+    )
+    short: float = knob(
+        0.6, unit="1", doc="Share of short windows: neighbours teach much the same thing."
+    )
+    short_frames: int = knob(12, unit="frames", doc="Of a short window, at most.")
+
+    def __post_init__(self) -> None:
+        for name in ("restart", "short"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.short_frames < 1:
+            raise ValueError(f"short_frames must be at least 1, got {self.short_frames}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdLlmTrainConfig:
     """How an AD-LLM or an ADM is trained."""
 
@@ -51,7 +71,7 @@ class AdLlmTrainConfig:
     beta2: float = knob(0.99, unit="1", doc="Of AdamW; beta1 is 0.9.")
     warmup: float = knob(0.05, unit="1", doc="Share of the run in which the rate rises.")
     lr_floor: float = knob(0.01, unit="1", doc="The rate starts and ends at this share of lr.")
-    clip_norm: float = knob(1.0, unit="1", doc="Longest gradient that a step may follow.")
+    clip_norm: float = knob(5.0, unit="1", doc="Longest gradient that a step may follow.")
     ema_decay: float = knob(
         0.995,
         unit="1",
@@ -59,9 +79,6 @@ class AdLlmTrainConfig:
     )
     llm: Literal["full", "lora", "frozen"] = knob(
         "full", unit="", doc="What of the Llama trains; all else always does."
-    )
-    restart: float = knob(
-        0.5, unit="1", doc="Share of windows that begin at any frame, as after a dropped history."
     )
     token_noise: float = knob(
         0.1, unit="1", doc="Deviation of noise on tokens (they have about 1)."
@@ -71,6 +88,7 @@ class AdLlmTrainConfig:
         1, unit="1", doc="1: every other frame of a recording; 2: the frames between as well."
     )
     lessons: LessonConfig = section(LessonConfig, doc="How drives become clips.")
+    windows: WindowConfig = section(WindowConfig, doc="Which frames are read together.")
     shares: SharesConfig = section(SharesConfig, doc="What an epoch shows.")
     objective: ObjectiveConfig = section(ObjectiveConfig, doc="What counts how much.")
     teacher_weight: float = knob(
@@ -113,7 +131,7 @@ class AdLlmTrainConfig:
         for name in ("warmup", "ema_decay", "beta2"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("restart", "notices", "lr_floor"):
+        for name in ("notices", "lr_floor"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("weight_decay", "token_noise", "teacher_weight"):

@@ -6,9 +6,11 @@ it went is right on all of them: it never starts again after a stop, the copycat
 failure of imitation (Wen et al. 2020, 2021). So frames on which something changes count more. With
 frames f, points p and coordinates c, weights w_f, a_p, b_c:
 
-    L = sum w_f a_p b_c |predicted - target| / sum w_f a_p b_c  +  0.2 CE
+    L = sum w_f a_p b_c h(predicted - target) / sum w_f a_p b_c  +  0.2 CE
 
-With all weights 1 that is :func:`flad_edge.adllm.losses.driving_loss`.
+h is the absolute value (sharp zeros: a standing vehicle that creeps is not held by the planner), or
+Huber's where ``soft_m`` is given. With all weights 1 and the absolute value this is
+:func:`flad_edge.adllm.losses.driving_loss`.
 """
 
 from __future__ import annotations
@@ -42,13 +44,16 @@ class ObjectiveConfig:
         1.0, unit="1", doc="A point t s ahead counts 1 / t^this; the planner steers by the nearest."
     )
     lateral: float = knob(2.0, unit="1", doc="Of errors to the side, those along are 1.")
+    soft_m: float = knob(
+        0.0, unit="m", doc="Errors below it count by their square over twice this (Huber); 0: L1."
+    )
     completed: float = knob(COMPLETED_WEIGHT, unit="1", doc="Of 'instruction completed'.")
 
     def __post_init__(self) -> None:
         for name in ("start", "stand", "brake", "turn", "lateral"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("horizon_power", "completed"):
+        for name in ("horizon_power", "soft_m", "completed"):
             if getattr(self, name) < 0.0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
@@ -94,10 +99,10 @@ def frame_weights(
     return weights
 
 
-def weighted_l1(
+def weighted_error(
     predicted_m: Tensor, target_m: Tensor, weights: Tensor, config: ObjectiveConfig
 ) -> Tensor:
-    """Weighted mean absolute error of ``[N, P, 2]``, metres; targets of weight 0 may be NaN.
+    """Weighted mean error of ``[N, P, 2]``, metres; targets of weight 0 may be NaN.
 
     Raises:
         ValueError: if no frame counts.
@@ -106,6 +111,9 @@ def weighted_l1(
     if not bool(counts.any()):
         raise ValueError("no frame of the batch has a label; leave such a batch out")
     errors = (predicted_m[counts] - target_m[counts]).abs()
+    if config.soft_m > 0.0:
+        near_m = errors.clamp(max=config.soft_m)
+        errors = errors - near_m + 0.5 * near_m**2 / config.soft_m
     num_points = errors.shape[1]
     times = torch.arange(1, num_points + 1, device=errors.device, dtype=errors.dtype)
     near = times**-config.horizon_power
@@ -132,9 +140,9 @@ def objective(
         weights: ``[N]``.
         config: of the parts.
     """
-    l1 = weighted_l1(predicted_m, target_m, weights, config)
+    error = weighted_error(predicted_m, target_m, weights, config)
     told = completed >= 0
-    ce = l1.new_zeros(())
+    ce = error.new_zeros(())
     if bool(told.any()):
         ce = completed_cross_entropy(completed_logits[told], completed[told])
-    return DrivingLoss(total=l1 + config.completed * ce, waypoints_m=l1, completed=ce)
+    return DrivingLoss(total=error + config.completed * ce, waypoints_m=error, completed=ce)

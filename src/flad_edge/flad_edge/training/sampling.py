@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flad_edge.adllm.history import HistoryConfig
-from flad_edge.training.config import SharesConfig
+from flad_edge.training.config import SharesConfig, WindowConfig
 from flad_edge.training.lessons import GROUPS, Lesson
 
 _MIN_WINDOW = 4
@@ -56,9 +56,9 @@ def draw_epoch(
     lessons: Sequence[Lesson],
     times: Mapping[str, float],
     history: HistoryConfig,
+    config: WindowConfig,
     *,
     batch_frames: int,
-    restart: float,
     seed: int,
     epoch: int,
 ) -> list[list[Window]]:
@@ -72,14 +72,12 @@ def draw_epoch(
     windows: list[Window] = []
     for number, lesson in enumerate(lessons):
         length = lesson.clip.num_frames
-        parts = 1 + max(0, length - history.max_frames - 1) // history.dropped_frames
-        wanted = times[lesson.group] * max(1.0, length / history.max_frames)
-        for _ in range(int(wanted) + (rng.random() < wanted % 1.0)):
-            start = history.dropped_frames * rng.randrange(parts)
-            if rng.random() < restart and length > _MIN_WINDOW:
-                start = rng.randint(0, length - _MIN_WINDOW)
-            stop = min(length, start + history.max_frames)
-            windows.append(Window(lesson=number, start=start, stop=stop))
+        left = times[lesson.group] * length
+        while left > 0.0:
+            start, stop = _span(length, history, config, rng)
+            if rng.random() < left / (stop - start):  # the last one only as often as it fits
+                windows.append(Window(lesson=number, start=start, stop=stop))
+            left -= stop - start
     rng.shuffle(windows)
     batches: list[list[Window]] = []
     pool = max(1, _POOL_BATCHES * batch_frames // history.max_frames)
@@ -87,6 +85,21 @@ def draw_epoch(
         batches += packed(sorted(windows[first : first + pool], key=len), batch_frames)
     rng.shuffle(batches)
     return batches
+
+
+def _span(
+    length: int, history: HistoryConfig, config: WindowConfig, rng: random.Random
+) -> tuple[int, int]:
+    """First frame of a window in a clip of ``length`` frames, and the one after its last."""
+    parts = 1 + max(0, length - history.max_frames - 1) // history.dropped_frames
+    start = history.dropped_frames * rng.randrange(parts)
+    most = history.max_frames
+    is_short = rng.random() < config.short
+    if is_short:
+        most = min(most, config.short_frames)
+    if (is_short or rng.random() < config.restart) and length > _MIN_WINDOW:
+        start = rng.randint(0, length - _MIN_WINDOW)
+    return start, min(length, start + most)
 
 
 def packed(windows: Sequence[Window], batch_frames: int) -> list[list[Window]]:

@@ -22,7 +22,7 @@ from flad_edge.adllm.model import AdLlm
 from flad_edge.training.batches import LessonBatch, training_batch
 from flad_edge.training.config import AdLlmTrainConfig
 from flad_edge.training.corpus import Corpus
-from flad_edge.training.objective import objective, weighted_l1
+from flad_edge.training.objective import objective, weighted_error
 from flad_edge.training.sampling import Window, draw_epoch, repeats
 from flad_perception.training.checkpoint import load_checkpoint, save_checkpoint
 from flad_perception.training.ema import WeightAverage
@@ -174,8 +174,8 @@ class Trainer:
             self._corpus.training,
             self._times,
             self._model.config.history,
+            self._config.windows,
             batch_frames=self._config.batch_frames,
-            restart=self._config.restart,
             seed=self._config.seed,
             epoch=epoch,
         )
@@ -236,7 +236,7 @@ class Trainer:
         total = loss.total
         if teaching is not None:
             everywhere = weights.clamp(min=1e-3)
-            losses["teacher_m"] = weighted_l1(predicted, teaching, everywhere, config.objective)
+            losses["teacher_m"] = weighted_error(predicted, teaching, everywhere, config.objective)
             total = total + config.teacher_weight * losses["teacher_m"]
         return {"total": total, **losses}
 
