@@ -17,7 +17,7 @@ from flad_edge.training.config import SharesConfig, WindowConfig, load_train_con
 from flad_edge.training.corpus import lesson_of_upload
 from flad_edge.training.lessons import Drive, Lesson, LessonConfig
 from flad_edge.training.objective import ObjectiveConfig, frame_weights, objective, weighted_error
-from flad_edge.training.sampling import draw_epoch, repeats
+from flad_edge.training.sampling import draw_epoch, interests, repeats
 from flad_planner.language.bank import load_bank
 
 PLAIN = ObjectiveConfig(
@@ -108,7 +108,8 @@ def lessons(tmp_path) -> list[Lesson]:
 def epoch(lessons, number=0, restart=0.5, short=0.0, **shares):
     times = repeats(lessons, replace(SharesConfig(), **shares), 1)
     windows = WindowConfig(restart=restart, short=short, short_frames=3)
-    return draw_epoch(lessons, times, HISTORY, windows, batch_frames=20, seed=1, epoch=number)
+    seen = interests(lessons, PLAIN)
+    return draw_epoch(lessons, times, seen, HISTORY, windows, batch_frames=20, seed=1, epoch=number)
 
 
 def test_no_window_is_longer_than_a_history_and_no_batch_than_asked(lessons):
@@ -140,6 +141,28 @@ def test_short_windows_show_as_many_frames_of_more_places(lessons):
     assert max(map(len, many)) == 3
     assert len(many) > 1.5 * len(few)
     assert sum(map(len, many)) == pytest.approx(sum(map(len, few)), rel=0.1)
+
+
+def test_a_bend_on_the_road_is_shown_oftener_than_the_straight_before_it():
+    straight_on = lesson_of_upload(clip(30, waypoints_m=straight(*[6.0] * 30)))
+    waypoints = straight(*[6.0] * 30)
+    waypoints[24:28, 4, 1] = 3.0
+    bend = lesson_of_upload(clip(30, waypoints_m=waypoints))
+    seen = interests([straight_on, bend], ObjectiveConfig(turn=4.0))
+    assert seen[0].frames == () and seen[1].frames == (24, 25, 26, 27)
+    assert seen[1].factor == pytest.approx(1.4 * seen[0].factor)
+    assert seen[0].factor + seen[1].factor == pytest.approx(2.0)
+
+    shown = Counter()
+    windows = WindowConfig(short=1.0, short_frames=4, focus=1.0)
+    for number in range(10):
+        drawn = draw_epoch(
+            [bend], {"": 1.0}, [seen[1]], HISTORY, windows, batch_frames=20, seed=1, epoch=number
+        )
+        for window in (w for batch in drawn for w in batch):
+            assert any(window.start <= f < window.stop for f in seen[1].frames)
+            shown.update(range(window.start, window.stop))
+    assert set(shown) == set(range(21, 30))
 
 
 def test_shares_decide_which_instructions_are_shown(lessons):

@@ -45,9 +45,12 @@ class WindowConfig:
         0.6, unit="1", doc="Share of short windows: neighbours teach much the same thing."
     )
     short_frames: int = knob(12, unit="frames", doc="Of a short window, at most.")
+    focus: float = knob(
+        0.5, unit="1", doc="Share of short windows that hold a frame on which something changes."
+    )
 
     def __post_init__(self) -> None:
-        for name in ("restart", "short"):
+        for name in ("restart", "short", "focus"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.short_frames < 1:

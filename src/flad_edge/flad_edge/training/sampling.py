@@ -11,9 +11,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from flad_edge.adllm.history import HistoryConfig
 from flad_edge.training.config import SharesConfig, WindowConfig
 from flad_edge.training.lessons import GROUPS, Lesson
+from flad_edge.training.objective import ObjectiveConfig, frame_weights
 
 _MIN_WINDOW = 4
 _POOL_BATCHES = 12  # windows of so many batches are sorted by length, which saves padding
@@ -52,9 +55,37 @@ def repeats(lessons: Sequence[Lesson], shares: SharesConfig, num_versions: int) 
     }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interest:
+    """What of a lesson is worth seeing."""
+
+    frames: tuple[int, ...]
+    """On which something changes: their weight is above 1."""
+    factor: float
+    """How much oftener than the others of its group it is shown."""
+
+
+def interests(lessons: Sequence[Lesson], config: ObjectiveConfig) -> list[Interest]:
+    """By the weights of their frames: bends while following a road, starts, stops, turns."""
+    weights = [frame_weights(n.clip.waypoints_m, n.clip.speed_mps, config) for n in lessons]
+    sums: Counter[str] = Counter()
+    frames: Counter[str] = Counter()
+    for lesson, one in zip(lessons, weights, strict=True):
+        sums[lesson.group] += float(one.sum())
+        frames[lesson.group] += len(one)
+    return [
+        Interest(
+            frames=tuple(np.flatnonzero(one > 1.0).tolist()),
+            factor=float(one.mean()) * frames[n.group] / max(sums[n.group], 1e-9),
+        )
+        for n, one in zip(lessons, weights, strict=True)
+    ]
+
+
 def draw_epoch(
     lessons: Sequence[Lesson],
     times: Mapping[str, float],
+    interest: Sequence[Interest],
     history: HistoryConfig,
     config: WindowConfig,
     *,
@@ -66,15 +97,15 @@ def draw_epoch(
 
     No window is longer than a history: frames are read in the contexts that driving has, from the
     beginning of a clip, or (with probability ``restart``) from any frame on. A clip longer than a
-    history is entered where the rule drops frames.
+    history is entered where the rule drops frames. Short windows look for frames of interest.
     """
     rng = random.Random(f"{seed}/epoch/{epoch}")
     windows: list[Window] = []
     for number, lesson in enumerate(lessons):
         length = lesson.clip.num_frames
-        left = times[lesson.group] * length
+        left = times[lesson.group] * length * interest[number].factor
         while left > 0.0:
-            start, stop = _span(length, history, config, rng)
+            start, stop = _span(length, interest[number], history, config, rng)
             if rng.random() < left / (stop - start):  # the last one only as often as it fits
                 windows.append(Window(lesson=number, start=start, stop=stop))
             left -= stop - start
@@ -88,7 +119,11 @@ def draw_epoch(
 
 
 def _span(
-    length: int, history: HistoryConfig, config: WindowConfig, rng: random.Random
+    length: int,
+    interest: Interest,
+    history: HistoryConfig,
+    config: WindowConfig,
+    rng: random.Random,
 ) -> tuple[int, int]:
     """First frame of a window in a clip of ``length`` frames, and the one after its last."""
     parts = 1 + max(0, length - history.max_frames - 1) // history.dropped_frames
@@ -99,6 +134,8 @@ def _span(
         most = min(most, config.short_frames)
     if (is_short or rng.random() < config.restart) and length > _MIN_WINDOW:
         start = rng.randint(0, length - _MIN_WINDOW)
+    if is_short and interest.frames and rng.random() < config.focus:
+        start = max(0, rng.choice(interest.frames) - rng.randrange(most))
     return start, min(length, start + most)
 
 

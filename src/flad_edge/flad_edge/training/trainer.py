@@ -23,7 +23,7 @@ from flad_edge.training.batches import LessonBatch, training_batch
 from flad_edge.training.config import AdLlmTrainConfig
 from flad_edge.training.corpus import Corpus
 from flad_edge.training.objective import objective, weighted_error
-from flad_edge.training.sampling import Window, draw_epoch, repeats
+from flad_edge.training.sampling import Window, draw_epoch, interests, repeats
 from flad_perception.training.checkpoint import load_checkpoint, save_checkpoint
 from flad_perception.training.ema import WeightAverage
 from flad_perception.training.schedule import progress_of, rate_factor
@@ -95,6 +95,7 @@ class Trainer:
         self._optimizer = make_optimizer(model, config)
         self._average = WeightAverage(model, config.ema_decay)
         self._times = repeats(corpus.training, config.shares, corpus.num_versions)
+        self._interests = interests(corpus.training, config.objective)
         self._state = RunState()
         self._num_steps = sum(len(self._epoch(e)) for e in range(config.epochs))
         self._num_bad = 0
@@ -173,6 +174,7 @@ class Trainer:
         return draw_epoch(
             self._corpus.training,
             self._times,
+            self._interests,
             self._model.config.history,
             self._config.windows,
             batch_frames=self._config.batch_frames,
