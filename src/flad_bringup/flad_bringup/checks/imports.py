@@ -65,7 +65,7 @@ THROUGH: Mapping[str, str] = {"torch.utils.tensorboard": "tensorboard"}
 
 _ROS = re.compile(
     r"rclpy|rcl_interfaces|rosgraph_msgs|launch(_ros)?|ament_index_python|builtin_interfaces"
-    r"|[a-z0-9_]+_msgs"
+    r"|[a-z0-9_]+_(msgs|srvs)"
 )
 # Declarations that exist only for type checkers.
 _NOT_INSTALLED = frozenset({"_typeshed", "__future__"})
