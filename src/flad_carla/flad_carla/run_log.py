@@ -371,8 +371,12 @@ class ControlFilter(Protocol):
 class Helper(Protocol):
     """Takes the wheel from a driver that cannot go on: the recorder's expert.
 
-    The harness calls it once per tick between planner and filter.
+    The harness calls it once per tick between planner and filter, and ends a hopeless run.
     """
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether nobody can drive this run on."""
 
     def start(self, info: RunInfo) -> None:
         """A route run begins: forget the last one."""

@@ -9,7 +9,7 @@ from flad_carla.run_log import BodyView, ControlView, ExpertView, PlanView, Pose
 ASKED = ControlView(throttle=0.123)
 
 
-def _entry(time_s, speed_mps=5.0, wanted_mps=5.0):
+def _entry(time_s, speed_mps=5.0, wanted_mps=5.0, should_brake=False):
     pose = PoseView(x=0.0, y=0.0)
     ahead = [wanted_mps * 0.5 * (i + 1) for i in range(5)]
     plan = PlanView.from_vehicle_frame(pose, ahead, [0.0] * 5, stamp_s=time_s, source="expert")
@@ -24,7 +24,7 @@ def _entry(time_s, speed_mps=5.0, wanted_mps=5.0):
             velocity=(speed_mps, 0.0, 0.0),
         ),
         control=ASKED,
-        expert=ExpertView(target_speed_mps=wanted_mps, plan=plan),
+        expert=ExpertView(target_speed_mps=wanted_mps, plan=plan, should_brake=should_brake),
     )
 
 
@@ -59,3 +59,21 @@ def test_the_experts_control_goes_where_the_expert_wants():
     rescue = Rescue()
     control = rescue.apply(_entry(0.0, speed_mps=1.0, wanted_mps=6.0), 3.0)
     assert control.throttle > 0.3 and control.brake == 0.0
+
+
+def test_driving_on_where_the_expert_brakes_to_a_stop_is_taken_over_in_time():
+    helped, _ = _helped([0.0] * 15, speed_mps=8.0, wanted_mps=0.0, should_brake=True)
+    assert helped.index(True) == 10 and all(helped[10:])
+
+
+def test_a_car_that_the_expert_cannot_move_either_ends_the_run():
+    rescue = Rescue()
+    hopeless_at = None
+    for tick in range(200):
+        rescue.apply(_entry(0.1 * tick, speed_mps=0.0), 0.0)
+        if rescue.is_hopeless:
+            hopeless_at = tick
+            break
+    assert hopeless_at == 160  # 6 s until it takes over, 10 s of trying
+    rescue.start(None)
+    assert not rescue.is_hopeless

@@ -30,7 +30,13 @@ from flad_carla.evaluation.pilot import Answer, Pilot
 from flad_carla.evaluation.protocol import Protocol as ScoringProtocol
 from flad_carla.evaluation.road import LanePoint, Road
 from flad_carla.evaluation.routes import RouteConfig
-from flad_carla.evaluation.statistics import BAD_SENSORS, CRASHED, SIMULATION_CRASHED, Event
+from flad_carla.evaluation.statistics import (
+    BAD_SENSORS,
+    BLOCKED,
+    CRASHED,
+    SIMULATION_CRASHED,
+    Event,
+)
 from flad_carla.evaluation.world_view import WorldState, WorldView
 from flad_carla.expert.driver import Decision
 from flad_carla.expert_carla import MapExpert
@@ -274,6 +280,8 @@ class RouteRun:
         failures = [c.failure for c in self._criteria if c.failure]
         if self._progress.reached:
             return True
+        if self._setup.helper is not None and self._setup.helper.is_hopeless:
+            failures.append(BLOCKED)
         if failures:
             self._outcome.failure = failures[0]
         return bool(failures)
