@@ -209,6 +209,15 @@ def test_the_digest_tells_structures_apart_and_not_weights_or_batches() -> None:
     assert unit_graph(NastyModel().train(), nasty_batch(4), max_units=3).digest != graph.digest
 
 
+def test_units_do_not_depend_on_an_example_in_which_a_part_has_nothing_to_do() -> None:
+    model, (sensors, speed), graph = made(nasty)
+    with torch.no_grad():
+        nothing = torch.linalg.lstsq(model.first.weight, -9.0 - model.first.bias[:, None])[0].T
+    assert not (model.first(nothing.expand(4, -1))[:, 0] > 0.0).any()  # no row is kept
+    idle = ({**sensors, "front": nothing.repeat(4, 1)}, speed)
+    assert unit_graph(model, idle).digest == graph.digest
+
+
 @pytest.mark.parametrize("max_units", [1, 2, 5])
 def test_there_are_as_many_units_as_asked_for(max_units: int) -> None:
     model, batch, _ = made(nasty)

@@ -112,16 +112,18 @@ def test_memory_is_added_up_by_place_in_the_pipeline() -> None:
     held = [u.parameter_bytes + u.gradient_bytes + u.optimizer_bytes + u.buffer_bytes for u in unit]
 
     def saved(*indices: int) -> int:
-        return sum(costs().storages[i] for i in {i for k in indices for i in unit[k].saves})
+        made, all_of_them = costs().storage_makers, {i for k in indices for i in unit[k].saves}
+        return sum(costs().storages[i] for i in all_of_them if made[i] in (-1, *indices))
 
     # The first of two stages has two micro-batches in flight, the last has one.
-    first = sum(held[:3]) + 2 * saved(0, 1, 2) + 8 * cut.backward_bytes
+    first = sum(held[:3]) + 2 * (saved(0, 1, 2) + cut.forward_bytes) + 8 * cut.backward_bytes
     second = sum(held[3:]) + saved(3, 4, 5, 6) + 8 * cut.forward_bytes
     assert first <= needs["v0"] <= first + max(u.peak_bytes for u in unit[:3])
     assert second <= needs["v1"] <= second + max(u.peak_bytes for u in unit[3:])
-    assert saved(5, 6) < unit[5].saved_bytes + unit[6].saved_bytes  # both heads read one tensor
+    # Both heads read one tensor that neither made.
+    assert saved(5, 6) < saved(4, 5, 6) < saved(4) + unit[5].saved_bytes + unit[6].saved_bytes
     all_at_once = stage_bytes(partition(3, 7), costs(), num_micro_batches=8, schedule="gpipe")
-    assert all_at_once["v0"] - needs["v0"] == 6 * saved(0, 1, 2)
+    assert all_at_once["v0"] - needs["v0"] == 6 * (saved(0, 1, 2) + cut.forward_bytes)
 
 
 def test_what_does_not_fit_says_who_and_by_how_much() -> None:

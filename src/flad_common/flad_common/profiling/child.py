@@ -72,6 +72,18 @@ def measure_step(build: Build, *, repeats: int = 3, deadline_s: float = 600.0) -
         ours.close()
 
 
+def allocated_peak_bytes(work: Callable[[], object]) -> int:
+    """Most bytes that ``work`` holds at one time through PyTorch's allocator, above the start."""
+    with (
+        _quiet(),
+        torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+        ) as profiler,
+    ):
+        work()
+    return _allocated_peak(profiler)
+
+
 def _main(pipe: Connection, build: Build, repeats: int, threads: int) -> None:
     torch.set_num_threads(threads)
     _warm_up()
@@ -84,18 +96,12 @@ def _main(pipe: Connection, build: Build, repeats: int, threads: int) -> None:
     resident = _resident_bytes(model, inputs, optimizer)
     peak = _status_bytes("VmHWM")
     times += [_step(model, inputs, optimizer) for _ in range(max(repeats - 1, 0))]
-    with (
-        _quiet(),
-        torch.profiler.profile(
-            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-        ) as profiler,
-    ):
-        _step(model, inputs, optimizer)
+    peak_above = allocated_peak_bytes(lambda: _step(model, inputs, optimizer))
     forward_s, backward_s, optimizer_s = (min(column) for column in zip(*times[1:], strict=True))
     pipe.send(
         StepMeasured(
             resident_bytes=resident,
-            allocator_peak_bytes=resident + _allocated_peak(profiler),
+            allocator_peak_bytes=resident + peak_above,
             rss_peak_bytes=None if peak is None or before is None else peak - before,
             forward_s=forward_s,
             backward_s=backward_s,

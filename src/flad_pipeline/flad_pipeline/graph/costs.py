@@ -70,6 +70,8 @@ class UnitCosts:
     """One after each unit but the last."""
     storages: tuple[int, ...]
     """Bytes of pieces of memory that are saved for the backward pass."""
+    storage_makers: tuple[int, ...]
+    """The unit that made each; -1 for inputs of the model."""
 
     def as_json(self) -> dict[str, Any]:
         """What the planner reads; figures are of a micro-batch of ``batch_size``."""
@@ -102,6 +104,11 @@ def unit_costs(
     place = {operation.name: i for i, operation in enumerate(recording.operations)}
     keys = list(dict.fromkeys(key for o in recording.operations for key in o.saved))
     number = {key: i for i, key in enumerate(keys)}
+    unit_of = {name: unit.index for unit in graph.units for name in unit.operations}
+    makers: dict[int, int] = {}
+    for operation in recording.operations:
+        for key in (*map(recording.key, operation.values), *operation.saved):
+            makers.setdefault(key, unit_of.get(operation.name, -1))
     units = []
     for unit in graph.units:
         members = [place[name] for name in unit.operations]
@@ -132,6 +139,7 @@ def unit_costs(
         units=tuple(units),
         cuts=tuple(cut_cost(graph, i) for i in range(len(units) - 1)),
         storages=tuple(recording.storages[key] for key in keys),
+        storage_makers=tuple(makers[key] for key in keys),
     )
 
 

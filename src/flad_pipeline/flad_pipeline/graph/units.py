@@ -104,7 +104,8 @@ class UnitGraph:
     def digest(self) -> str:
         """Tells structures apart: operations, their places in units, parameters. 16 letters.
 
-        Two machines that hold the same model have the same; the batch does not matter.
+        Two machines that hold the same model have the same. Order and boundaries come from the
+        example's shapes, so all make it from the same configuration.
         """
         nodes = {n.name: n for n in self.traced.module.graph.nodes}
         lines: list[Any] = [self.traced.input_names, self.outputs, self.traced.training]

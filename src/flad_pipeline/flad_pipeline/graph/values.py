@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What flows through a graph: shapes, memory, who writes into what, seen by running it.
 
-The graph runs three times beside the model: on the example, on a batch of zeros of the same
-shapes, and on half of the example. Where the two disagree, the trace has frozen something, and is
-refused. Where shapes differ between the example and zeros, they depend on values.
+The graph runs beside the model: on the example, on zeros and on noise of the same shapes, and on
+half of the example. Where the two disagree, the trace has frozen something, and is refused. Where
+shapes differ between example, zeros and noise, they depend on values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -94,23 +94,33 @@ def observe(
     Raises:
         ValueError: if graph and model disagree: something was frozen while tracing.
     """
+    numbers = torch.Generator().manual_seed(0)
+    noise = [
+        torch.randn(t.shape, generator=numbers).to(t) if t.dtype.is_floating_point else t
+        for t in inputs
+    ]
     with unchanged(model):
         values = _checked_run(traced, model, inputs, "the example", verify=verify)
         zeros = [torch.zeros_like(t) for t in inputs]
-        seen_zeros = _checked_run(traced, model, zeros, "a batch of zeros", verify=verify)
+        others = [
+            _checked_run(traced, model, zeros, "a batch of zeros", verify=verify),
+            _checked_run(traced, model, noise, "a batch of noise", verify=verify),
+        ]
         if verify and (half := _half_batch(inputs)) is not None:
             _check_half(traced, model, half)
+    changing = {
+        node
+        for node, value in values.items()
+        if any(value.shapes != other[node].shapes for other in others)
+    }
     return {
-        node: value
-        if value.shapes == seen_zeros[node].shapes
-        else NodeValue(
-            tensor=None,  # its shape depends on values
-            num_bytes=value.num_bytes,
-            shapes=value.shapes,
-            storages=value.storages,
-            writes=value.writes,
-            draws_random=value.draws_random,
-            flops=value.flops,
+        node: replace(
+            value,
+            tensor=None if node in changing else value.tensor,
+            # How much there was to do in the example shall not move a boundary.
+            flops=_least_flops(traced.module, node)
+            if any(source in changing for source in node.all_input_nodes)
+            else value.flops,
         )
         for node, value in values.items()
     }
@@ -178,11 +188,16 @@ def _half_batch(inputs: Sequence[Tensor]) -> list[Tensor] | None:
 
 
 def _guess(target: Any, taken: Sequence[Tensor]) -> int:
-    """Every parameter is multiplied once for every sample."""
+    """Every weight of a matrix or kernel is multiplied once for every sample."""
     if not isinstance(target, nn.Module):
         return 0
     samples = taken[0].shape[0] if taken and taken[0].dim() else 1
-    return 2 * samples * sum(p.numel() for p in target.parameters())
+    return 2 * max(1, samples) * sum(p.numel() for p in target.parameters() if p.dim() > 1)
+
+
+def _least_flops(module: fx.GraphModule, node: fx.Node) -> int:
+    """Of an operation on an unknown number of samples: as if there was one."""
+    return _guess(module.get_submodule(str(node.target)), []) if node.op == "call_module" else 0
 
 
 class _Walk:
