@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from flower_net import flower_net
 
 from flad_common.error_codes import FladError
-from flad_pipeline.aggregation.gate import UpdateGate, refusal_counts
+from flad_pipeline.aggregation.gate import UpdateGate
 from flad_pipeline.aggregation.keys import KeyRing, VehicleKey
 from flad_pipeline.aggregation.layout import ModelLayout, state_hash
 from flad_pipeline.aggregation.mean import fed_avg
@@ -198,7 +201,8 @@ def test_it_is_refused_with_its_reason_and_the_sound_one_still_counts(kind):
         there.admit(make())
 
     assert refused.value.code.name == code
-    assert refusal_counts(there.refusals) == {code: 1}
+    assert there.refusal_counts == {code: 1}
+    assert [refusal.code.name for refusal in there.last_refusals] == [code]
     assert there.missing == {"able": ["able"], "cluster": ["small_1", "small_2"]}
     admitted = there.admit(update())
     assert admitted is not None
@@ -212,6 +216,21 @@ def test_the_same_update_again_is_refused():
 
     with pytest.raises(FladError, match="here already"):
         there.admit(update())
+
+
+def test_a_refused_update_is_not_held():
+    there = gate()
+    sent = update(tensors=changed("0.weight", NAN))
+    memory = np.frombuffer(sent.payload, dtype=np.uint8).copy()
+    held = weakref.ref(memory)
+
+    with pytest.raises(FladError):
+        there.admit(replace(sent, payload=memory.data))
+
+    del memory
+    gc.collect()
+    assert held() is None
+    assert there.refusal_counts == {"UPDATE_NOT_FINITE": 1}
 
 
 def test_a_cluster_counts_when_every_stage_has_signed_its_units():

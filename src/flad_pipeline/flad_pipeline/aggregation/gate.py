@@ -8,6 +8,7 @@ round and nobody else anything.
 from __future__ import annotations
 
 import math
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import torch
@@ -36,8 +37,17 @@ from flad_pipeline.aggregation.update import (
 )
 
 _NAMED_IN_AN_ERROR = 5
+_REMEMBERED = 100
 _HEADER_SLACK_BYTES = 64 * 1024  # names, shapes and offsets in front of the tensors' own bytes
 _BYTES_A_NAME = 512
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """Why an update was not let in."""
+
+    code: ErrorCode
+    detail: str
 
 
 @dataclass(kw_only=True)
@@ -88,8 +98,9 @@ class UpdateGate:
         self._ring = ring
         self._norms = norms
         self._arriving = {c.client: _Arriving(ticket=c) for c in ticket.clients}
-        self.refusals: list[FladError] = []
-        """In the order of arrival."""
+        self._counts = Counter[ErrorCode]()
+        self.last_refusals: deque[Refusal] = deque(maxlen=_REMEMBERED)
+        """The newest last."""
 
     def admit(self, update: SignedUpdate) -> ClientState | None:
         """Look at one update.
@@ -98,13 +109,20 @@ class UpdateGate:
             The client's whole state if this was its last part; None if others are to come.
 
         Raises:
-            FladError: with the reason, if it is refused; :attr:`refusals` then holds it too.
+            FladError: with the reason, if it is refused; it is counted, too.
         """
         try:
             return self._admit(update)
         except FladError as error:
-            self.refusals.append(error)
+            # Not the error itself: its traceback would hold the update for as long as the round.
+            self._counts[error.code] += 1
+            self.last_refusals.append(Refusal(code=error.code, detail=error.detail))
             raise
+
+    @property
+    def refusal_counts(self) -> dict[str, int]:
+        """How often each reason was given, by its name."""
+        return {c.name: self._counts[c] for c in sorted(self._counts, key=lambda c: c.number)}
 
     @property
     def missing(self) -> dict[str, list[str]]:
@@ -208,7 +226,8 @@ class UpdateGate:
         kinds: tuple[Kind, ...] = ("trained", "statistic")
         for kind in kinds:
             found[kind] = update_norm(self._layout, tensors, self._start, kind)
-            if not found[kind] <= (limit := self._norms.limit(kind)):
+            limit = self._norms.limit(kind)
+            if not (math.isfinite(found[kind]) and found[kind] <= limit):
                 raise FladError(
                     UPDATE_TOO_FAR,
                     f"{client} moved the {kind} tensors by {found[kind]:.4g} in all, at most "
@@ -216,14 +235,6 @@ class UpdateGate:
                 )
         for kind, norm in found.items():
             self._norms.add(kind, norm)
-
-
-def refusal_counts(refusals: list[FladError]) -> dict[str, int]:
-    """How often each reason was given, by its name."""
-    counts: dict[ErrorCode, int] = {}
-    for refusal in refusals:
-        counts[refusal.code] = counts.get(refusal.code, 0) + 1
-    return {code.name: counts[code] for code in sorted(counts, key=lambda code: code.number)}
 
 
 def _few(complaints: list[str]) -> str:
