@@ -14,10 +14,12 @@ import torch
 
 from flad_bringup.bench.exactness_case import read_plan
 from flad_bringup.bench.exactness_member import Member, result_file
-from flad_pipeline.group.transport import Transport
+from flad_pipeline.group.transport import Transport, TransportConfig
 from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
 
 _MATCH_S = 300.0
+_LEASE_S = 10.0
+_WAIT_S = 900.0
 
 
 def main() -> None:
@@ -27,7 +29,11 @@ def main() -> None:
     plan = read_plan(plan_file)
     names = [span.vehicle for span in plan.phases[0].partition.stages]
     rclpy.init()
-    config = DdsLinkConfig()
+    # Numbers are compared here, not times: nobody is given up because the machine is busy.
+    config = DdsLinkConfig(
+        lease_s=_LEASE_S,
+        transport=TransportConfig(timeout_s=_WAIT_S, silent_after_s=0.0),
+    )
     link = DdsLink(vehicle, names, config)
     transport = Transport(link, config.transport)
     try:
