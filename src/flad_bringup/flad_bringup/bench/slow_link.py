@@ -25,6 +25,8 @@ _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _CLONE_NEWNET = 0x40000000
 _MTU_BYTES = 1500
+INTERFACE = "radio"
+"""Of each namespace."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +63,27 @@ class SlowLink:
         self.num_dropped = [0, 0]
 
     def __enter__(self) -> SlowLink:
+        try:
+            self._make()
+        except BaseException:
+            self._unmake()
+            raise
+        self._thread.start()
+        return self
+
+    def _make(self) -> None:
         for namespace, host, other in zip(
             self._namespaces, self.hosts, reversed(self.hosts), strict=True
         ):
             _ip("netns", "add", namespace)
-            self._files.append(_tun_in(namespace, "link"))
+            self._files.append(_tun_in(namespace, INTERFACE))
             for command in (
                 ("link", "set", "lo", "up"),
-                ("addr", "add", host, "peer", other, "dev", "link"),
-                ("link", "set", "link", "mtu", str(_MTU_BYTES), "multicast", "on", "up"),
-                ("route", "add", "224.0.0.0/4", "dev", "link"),
+                ("addr", "add", host, "peer", other, "dev", INTERFACE),
+                ("link", "set", "dev", INTERFACE, "mtu", str(_MTU_BYTES), "multicast", "on", "up"),
+                ("route", "add", "224.0.0.0/4", "dev", INTERFACE),
             ):
                 _ip("-n", namespace, *command)
-        self._thread.start()
-        return self
 
     def __exit__(
         self,
@@ -84,10 +93,13 @@ class SlowLink:
     ) -> None:
         self._closed.set()
         self._thread.join()
+        self._unmake()
+
+    def _unmake(self) -> None:
         for file in self._files:
             os.close(file)
         for namespace in self._namespaces:
-            subprocess.run(["ip", "netns", "del", namespace], check=False)
+            subprocess.run(["ip", "netns", "del", namespace], check=False, capture_output=True)
 
     def inside(self, end: int, command: list[str]) -> list[str]:
         """``command``, to be run on one of the hosts."""

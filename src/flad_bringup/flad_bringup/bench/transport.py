@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from flad_bringup.bench.rows import Row
-from flad_bringup.bench.slow_link import LinkProfile, SlowLink
+from flad_bringup.bench.slow_link import INTERFACE, LinkProfile, SlowLink
 from flad_bringup.environment import child_environment
 from flad_bringup.workspace import Workspace
 from flad_common.error_codes import NODE_DIED, FladError
@@ -135,7 +135,7 @@ def _slow_rows(args: argparse.Namespace, scratch: Path) -> list[Row]:
         return []
     kinds = [("dds", "1f1b"), ("gloo", "1f1b"), ("dds", "gpipe"), ("gloo", "gpipe")]
     profile = LinkProfile(rate_bps=1e6 * args.rate_mbps, delay_s=1e-3 * args.delay_ms)
-    with SlowLink("flad_bench", profile, args.seed) as link:
+    with SlowLink(f"flad_{os.getpid()}_", profile, args.seed) as link:
         pair = _Pair(args.workspace, scratch, args, link)
         steps = _in_turns(pair, args, kinds)
     ours, theirs = steps[("dds", "1f1b")], steps[("gloo", "1f1b")]
@@ -262,7 +262,6 @@ class _Pair:
             extra |= {
                 "FASTRTPS_DEFAULT_PROFILES_FILE": str(profiles),
                 "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
-                "GLOO_SOCKET_IFNAME": "link",
-                "TP_SOCKET_IFNAME": "link",
+                "GLOO_SOCKET_IFNAME": INTERFACE,
             }
-        return child_environment(self._workspace, **extra)
+        return child_environment(self._workspace, None, **extra)

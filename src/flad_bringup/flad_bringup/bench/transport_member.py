@@ -20,7 +20,7 @@ from flad_perception.config import load_encoder_config
 from flad_perception.profiling.encoder import FORMULAS, build_case
 from flad_pipeline.graph.costs import unit_costs
 from flad_pipeline.graph.units import UnitGraph, unit_graph
-from flad_pipeline.group.process_group import GroupOptions, join, leave
+from flad_pipeline.group.process_group import DdsProcessGroup, GroupOptions, join, leave
 from flad_pipeline.group.transport import Transport
 from flad_pipeline.partition import Partition, Span
 from flad_pipeline.stages.pipeline import PipelineTrainer
@@ -102,6 +102,9 @@ def _form_again(transport: Transport) -> float:
     """Median time from leaving a group to being in the next."""
     times_s = []
     for epoch in range(2, 22):
+        group = dist.group.WORLD
+        assert isinstance(group, DdsProcessGroup)
+        group.drain()  # the other one's barrier needs what this one sent
         began_s = time.perf_counter()
         leave()
         join(GroupOptions(transport=transport, epoch=epoch, members=NAMES))

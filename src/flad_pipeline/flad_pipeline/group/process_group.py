@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import HashStore
 
-from flad_common.error_codes import TENSOR_MISMATCH
+from flad_common.error_codes import PEER_LATE, TENSOR_MISMATCH
 from flad_pipeline.group import collectives
 from flad_pipeline.group.transport import GroupError, Transport
 from flad_pipeline.group.work import DoneWork, Lane, LaneWork, ReceiveWork
@@ -152,6 +152,20 @@ class DdsProcessGroup(dist.ProcessGroup):
         """End the group's thread; the transport lives on."""
         self._lane.close()
 
+    def drain(self) -> None:
+        """Wait until everything that was sent has arrived, unless the epoch is over.
+
+        Raises:
+            GroupError: if somebody did not take it before the deadline.
+        """
+        if not self._transport.is_in(self._options.epoch):
+            return
+        try:
+            self._transport.drain(self._options.timeout_s)
+        except GroupError as error:
+            if error.code is PEER_LATE:
+                raise  # else somebody is in a later epoch already, or gone: the next group tells
+
     def _together(self, what: str, result: list[torch.Tensor], opts: Any, run: Any) -> dist.Work:
         peers = _Peers(self, _COLLECTIVE_TAG - self._num_collectives)
         self._num_collectives += 1
@@ -219,12 +233,21 @@ def join(options: GroupOptions) -> dist.ProcessGroup:
     return group
 
 
-def leave() -> None:
-    """Take the default group down; the transport stays in its epoch until it enters the next."""
+def leave(*, drain: bool = False) -> None:
+    """Take the default group down; the transport stays in its epoch until it enters the next.
+
+    Args:
+        drain: wait until the others have all that was sent: whoever ends its process next must.
+
+    Raises:
+        GroupError: if somebody did not take it before the deadline.
+    """
     group = dist.group.WORLD
     dist.destroy_process_group()
     if isinstance(group, DdsProcessGroup):
         group.shutdown()
+        if drain:
+            group.drain()
 
 
 @contextmanager
@@ -236,7 +259,10 @@ def joined(
     timeout_s: float | None = None,
     encoding: Encoding = Encoding.EXACT,
 ) -> Iterator[dist.ProcessGroup]:
-    """A default group for the length of a block; see :func:`join`."""
+    """A default group for the length of a block; see :func:`join`.
+
+    A block that ends well ends when the others have all that it sent.
+    """
     options = GroupOptions(
         transport=transport,
         epoch=epoch,
@@ -247,8 +273,10 @@ def joined(
     group = join(options)
     try:
         yield group
-    finally:
+    except BaseException:
         leave()
+        raise
+    leave(drain=True)
 
 
 def _create(opts: Any, options: GroupOptions | None) -> DdsProcessGroup:

@@ -158,6 +158,11 @@ class Transport:
         with self._changed:
             return self._membership
 
+    def is_in(self, epoch: int) -> bool:
+        """Whether this vehicle is in ``epoch`` and that is not over."""
+        with self._changed:
+            return epoch == self._membership.epoch and self._over is None and not self._closed
+
     def counts(self) -> dict[str, int]:
         """What has been sent, received, repeated and dropped since the start, by name."""
         with self._changed:
@@ -261,21 +266,21 @@ class Transport:
         """Reserve the next message of a source, group and tag, for :meth:`receive`.
 
         Raises:
-            GroupError: if the epoch is over.
+            GroupError: if this vehicle is in another epoch.
             ValueError: if ``source`` is not a member.
         """
         with self._changed:
-            self._member(source, epoch)
+            self._member(source, epoch, even_if_over=True)
             return self._mailbox.reserve(source, group, tag)
 
     def receive(self, slot: Slot, *, epoch: int, timeout_s: float | None = None) -> Message:
-        """Wait for the message of a slot.
+        """Wait for the message of a slot; what has arrived can be had also when the epoch is over.
 
         Raises:
             GroupError: if the epoch is over or the deadline passed; it names who was missing.
         """
         with self._changed:
-            member = self._member(slot.source, epoch)
+            member = self._member(slot.source, epoch, even_if_over=True)
             found: list[Message] = []
 
             def arrived() -> bool:
@@ -403,19 +408,19 @@ class Transport:
                 lambda: f"{name} to take {outgoing.num_bytes} bytes",
             )
 
-    def _member(self, name: str, epoch: int) -> _Member:
-        self._check(epoch)
+    def _member(self, name: str, epoch: int, *, even_if_over: bool = False) -> _Member:
+        self._check(epoch, even_if_over=even_if_over)
         if name not in self._members:
             raise ValueError(
                 f"{name!r} is no other member of epoch {epoch}; there are {sorted(self._members)}"
             )
         return self._members[name]
 
-    def _check(self, epoch: int) -> None:
+    def _check(self, epoch: int, *, even_if_over: bool = False) -> None:
         if self._closed or epoch != self._membership.epoch:
             now = "closed" if self._closed else f"in epoch {self._membership.epoch}"
             raise GroupError(GROUP_OVER, f"{self.name} is {now}, and this was epoch {epoch}")
-        if self._over is not None:
+        if self._over is not None and not even_if_over:
             raise GroupError(self._over.code, self._over.detail, self._over.lost)
 
     def _said_of(self, peer: str) -> str:
