@@ -185,6 +185,19 @@ def test_measurements_that_cannot_be_told_are_named(tmp_path):
         Drive(run, made, LessonConfig())
 
 
+def test_a_wedged_vehicle_teaches_nothing_after_three_seconds(tmp_path):
+    run = write_drive(tmp_path)
+    made = features(run)
+    speeds = made.speed_mps.copy()
+    speeds[40:70] = 0.0  # its plan goes on
+    lessons = Drive(run, features(run, speed_mps=speeds), LessonConfig()).lessons(BANK, 1)
+    labelled = np.concatenate([n.clip.labelled for n in lessons])
+    whole = np.concatenate(
+        [n.clip.labelled for n in Drive(run, made, LessonConfig()).lessons(BANK, 1)]
+    )
+    assert (whole != labelled).nonzero()[0].tolist() == list(range(40 + 15, 70))
+
+
 def test_every_kind_that_is_no_notice_has_a_group():
     assert group_of(Kind.T_JUNCTION_RIGHT_IN) == "right"
     assert group_of(Kind.STRAIGHT_THEN_LEFT) == "straight"

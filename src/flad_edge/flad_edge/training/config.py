@@ -160,7 +160,9 @@ def load_train_config(name: str | Path) -> AdLlmTrainConfig:
     for folder in folders:
         if (folder / f"adllm_{name}.yaml").is_file():
             return from_yaml(AdLlmTrainConfig, folder / f"adllm_{name}.yaml")
-    known = sorted(p.stem for folder in folders for p in folder.glob("adllm_*.yaml"))
+    known = sorted(
+        p.stem.removeprefix("adllm_") for folder in folders for p in folder.glob("adllm_*.yaml")
+    )
     raise ValueError(
         f"config/training has no adllm_{name}.yaml; it has {', '.join(known) or 'nothing'}"
     )

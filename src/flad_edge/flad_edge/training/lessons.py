@@ -37,6 +37,8 @@ from flad_planner.language.route_view import LANE_CHANGES, Manoeuvre, Place
 GROUPS = ("left", "right", "straight", "change", "follow", "start", "speed")
 """Kinds of instruction that ask for the same thing; balanced in training, told apart in figures."""
 
+_STUCK_MPS, _STUCK_PLAN_M = 0.3, 2.0
+_STUCK_FRAMES = 15  # 3 s
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 _PLACES = (Place.UNKNOWN, Place.CROSSING, Place.T_JUNCTION)
 
@@ -109,6 +111,23 @@ def group_of(kind: Kind) -> str:
     return "follow"
 
 
+def wedged(waypoints_m: NDArray[np.float32], speed_mps: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """``[N]``: frames of a vehicle that has stood for 3 s although its label goes.
+
+    A model under DAgger may have driven into something: no plan gets it away, and minutes of such
+    frames would teach it to want to go wherever it stands. The first 3 s stay: there it failed to
+    start.
+    """
+    with np.errstate(invalid="ignore"):
+        stuck = (speed_mps < _STUCK_MPS) & (waypoints_m[:, -1, 0] > _STUCK_PLAN_M)
+    result = np.zeros(len(stuck), dtype=np.bool_)
+    count = 0
+    for frame, is_stuck in enumerate(stuck):
+        count = count + 1 if is_stuck else 0
+        result[frame] = count > _STUCK_FRAMES
+    return result
+
+
 class Drive:
     """One run's features and its course, to be told in one way or another.
 
@@ -119,7 +138,8 @@ class Drive:
 
     def __init__(self, run: Run, features: RunFeatures, config: LessonConfig) -> None:
         self._features, self._config = features, config
-        self._waypoints_m = features.waypoints(config.labels)
+        self._waypoints_m = features.waypoints(config.labels).copy()
+        self._waypoints_m[wedged(self._waypoints_m, features.speed_mps)] = np.nan
         self._path = run.folder / "measurements_all.json"
         try:
             told = json.loads(self._path.read_text(encoding="utf-8"))
