@@ -18,6 +18,7 @@ from tiny_releases import CONFIG, make_adllm, make_clip, make_encoder
 from flad_common import error_codes as codes
 from flad_common.ros.qos import LOCKSTEP
 from flad_common.supervision import Supervisor
+from flad_edge.adapt import release_cli
 from flad_edge.adapt.store import ReleaseStore
 from flad_edge.training.clip_file import clip_to_bytes, write_clip
 
@@ -139,6 +140,24 @@ def test_a_release_whose_file_was_damaged_stays_out_and_driving_goes_on(edge):
     assert edge.drive().release == "base"
     edge.store.roll_back()
     assert edge.serve_live().message == "base drives already"
+
+
+def test_the_command_line_publishes_to_the_running_edge_and_takes_back(edge, capsys):
+    path, encoder = edge.folder / "fourth.safetensors", edge.folder / "encoder.safetensors"
+    make_adllm(path, 4)
+    stored = edge.store.add("fourth", encoder=encoder, adllm=path, adm=path)
+    edge.store.scored("fourth", error_m=1.0, adm_error_m=1.0, clips_hash="1" * 16)
+
+    def flad(*words):
+        rest = [*words, "--edge", "--deadline-s", "120"]
+        assert release_cli.main(["--store", str(edge.store.root), *rest]) == 0
+        return capsys.readouterr().out
+
+    said = flad("publish", "fourth")
+    assert f"the edge drives on fourth, AD-LLM {stored.release.adllm_hash}" in said
+    assert edge.drive().release == "fourth"
+    assert "the edge drives on base" in flad("rollback")
+    assert edge.drive().release == "base"
 
 
 def test_uploads_are_checked_kept_and_answered_and_start_a_tuning_that_goes_live(edge):
