@@ -13,7 +13,13 @@ from flad_edge.swift import dqn_training
 from flad_edge.swift.compare import fill_planner
 from flad_edge.swift.devices import load_devices
 from flad_edge.swift.dqn_network import NetworkConfig, QNetwork, q_values, rest_shares
-from flad_edge.swift.dqn_planner import DqnPlanner, load_network, load_planner, save_network
+from flad_edge.swift.dqn_planner import (
+    DqnPlanner,
+    load_network,
+    load_planner,
+    masked,
+    save_network,
+)
 from flad_edge.swift.dqn_replay import play
 from flad_edge.swift.dqn_states import NUM_FEATURES, Scene, States, candidates, scale_of
 from flad_edge.swift.dqn_training import DqnTrainConfig, scores_of, train_dqn
@@ -97,6 +103,18 @@ def test_any_network_plans_only_what_can_run(seed):
         if pipeline is not None:
             assert pipeline.first == first and len(pipeline) == 4
             assert problem.objections(pipeline) == []
+
+
+def test_a_known_way_goes_before_a_better_score_without_one():
+    problem = next(
+        p
+        for p in (small_problem(s, vehicles=4, units=9, room=1.6) for s in itertools.count())
+        if 0.0 < candidates(Scene(p), States.begin(p, [0])).known.mean() < 1.0
+    )
+    found = candidates(Scene(problem), States.begin(problem, [0]))
+    liked = np.where(found.known, 5.0, -5.0)
+    assert found.known[np.argmin(masked(found, liked))]
+    assert not found.known[np.argmin(liked)]
 
 
 def test_plans_do_not_depend_on_what_is_planned_beside_them():

@@ -166,11 +166,12 @@ def _rescue_rows(
 ) -> Iterator[Row]:
     """Clusters whose greedy pipeline fails though the exact planner proves that one exists."""
     config = RandomProblemConfig(vehicles=(3, 10), load=(0.6, 1.0))
-    hard = (
+    unsolved = (
         problem
-        for problem in _solvable(random_problems(_UNSEEN + 7 + args.seed, devices, config))
+        for problem in random_problems(_UNSEEN + 7 + args.seed, devices, config)
         if greedy_plan(problem) is None
     )
+    hard = _solvable(unsolved)
     solved, filled, total = 0, 0, 0
     for problem in itertools.islice(hard, args.clusters):
         firsts = sorted(exact_costs(problem))

@@ -11,14 +11,16 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import yaml
 from safetensors.torch import save_file
 
 from flad_common.config import from_mapping, to_yaml
+from flad_edge.swift.cluster import Floats
 from flad_edge.swift.dqn_network import NetworkConfig, QNetwork
 from flad_edge.swift.dqn_rollout import roll_out
-from flad_edge.swift.dqn_states import Scene
+from flad_edge.swift.dqn_states import Candidates, Scene
 from flad_edge.swift.dqn_training import scores_of
 from flad_edge.swift.exact import Objective
 from flad_edge.swift.pipeline import Pipeline
@@ -26,6 +28,8 @@ from flad_edge.swift.problem import Problem
 
 SHIPPED = Path(__file__).parents[1] / "weights_data/swift/dqn.safetensors"
 _CONFIG = "flad_swift_network"
+_NO_KNOWN_WAY = 1e3
+"""Far more than a typical path, which is 1."""
 
 
 class DqnPlanner:
@@ -42,7 +46,17 @@ class DqnPlanner:
     ) -> Mapping[int, Pipeline | None]:
         """A pipeline by first vehicle; None where it ran into a dead end."""
         scene = Scene(problem)
-        return roll_out(scene, firsts, scores_of(self.network, scene))
+        judged = scores_of(self.network, scene)
+        return roll_out(scene, firsts, lambda found: masked(found, judged(found)))
+
+
+def masked(found: Candidates, scores: Floats) -> Floats:
+    """Scores with a mask: whoever has a way known to reach the last unit goes before the others.
+
+    The way is one of the fixed orders that are among the features; where a state has none, the
+    network's score alone decides.
+    """
+    return np.where(found.known, scores, scores + _NO_KNOWN_WAY)
 
 
 def load_planner(path: Path | None = None) -> DqnPlanner:

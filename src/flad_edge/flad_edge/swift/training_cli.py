@@ -113,7 +113,8 @@ not found by reward alone.
 **How it plans.** It takes the best-scored legal stage, one after the other. No exact planner, no
 dynamic programme, no search and no repair. What it sees of a candidate includes what filling up
 the rest in eight fixed orders would cost, one pass each; the row "fill" below is that estimate
-without the network.
+without the network. A candidate behind which such an order is known to reach the last unit goes
+before one without.
 
 On {next(iter(measured.values())).problems} unseen problems with a pipeline, for each first vehicle:
 
