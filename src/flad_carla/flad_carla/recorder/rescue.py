@@ -22,8 +22,8 @@ _BRAKES = 0.1
 class RescueConfig:
     """When the expert takes over, and when it gives back."""
 
-    max_side_m: float = knob(1.8, unit="m", doc="Distance from the expert's path: it takes over.")
-    back_side_m: float = knob(0.5, unit="m", doc="Nearer to it than this, it may give back.")
+    max_side_m: float = knob(1.2, unit="m", doc="Distance from the expert's path: it takes over.")
+    back_side_m: float = knob(0.4, unit="m", doc="Nearer to it than this, it may give back.")
     stands_s: float = knob(
         6.0, unit="s", doc="Time of standing while the expert would drive: it takes over."
     )
