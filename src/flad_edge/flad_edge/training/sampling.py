@@ -68,10 +68,10 @@ class Interest:
 def interests(lessons: Sequence[Lesson], config: ObjectiveConfig) -> list[Interest]:
     """By the weights of their frames: bends while following a road, starts, stops, turns."""
     weights = [frame_weights(n.clip.waypoints_m, n.clip.speed_mps, config) for n in lessons]
-    sums: Counter[str] = Counter()
+    sums: dict[str, float] = {}
     frames: Counter[str] = Counter()
     for lesson, one in zip(lessons, weights, strict=True):
-        sums[lesson.group] += float(one.sum())
+        sums[lesson.group] = sums.get(lesson.group, 0.0) + float(one.sum())
         frames[lesson.group] += len(one)
     return [
         Interest(
