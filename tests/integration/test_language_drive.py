@@ -18,6 +18,7 @@ from flad_carla.recorder.runs import recorded_runs
 from flad_carla.report.run_file import load_runs
 
 _DEADLINE_S = 420.0
+pytestmark = pytest.mark.timeout(900)  # three closed loops of five processes each
 ROUTE = """<routes><route id="7" town="Grid"><waypoints>
 <position x="321.8" y="-73.0" z="0.0"/><position x="321.8" y="-113.0" z="0.0"/>
 </waypoints></route></routes>"""
