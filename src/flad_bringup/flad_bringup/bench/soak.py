@@ -21,6 +21,7 @@ from flad_carla.bridge import BridgeConfig
 from flad_carla.cruise import Cruise
 from flad_carla.evaluation.pilot_node import RosPilot
 from flad_carla.evaluation.processes import start_planner, start_simulator
+from flad_carla.evaluation.route_run import PLAN_PERIOD_S
 from flad_carla.evaluation.world_view import WorldView
 from flad_carla.rig import Rig, load_rig
 from flad_carla.session import CarlaSession, Ego, SessionConfig
@@ -63,7 +64,13 @@ def measure(args: argparse.Namespace) -> list[Row]:
             walkers=20,
         )
         domain_id = 50 + os.getpid() % 50
-        start_planner(supervisor, role=_ROLE, mode="lockstep", domain_id=domain_id)
+        start_planner(
+            supervisor,
+            role=_ROLE,
+            mode="lockstep",
+            domain_id=domain_id,
+            plan_period_s=PLAN_PERIOD_S,
+        )
         with CarlaSession(SessionConfig(port=port)) as session:
             session.go_synchronous()
             pilot = RosPilot(session, BridgeConfig(mode="lockstep"), domain_id)
