@@ -27,6 +27,7 @@ from flad_perception.scene import (
     LightState,
     Scene,
     SceneActor,
+    a_red_light_stops,
     world_from_carla,
 )
 
@@ -59,13 +60,14 @@ class LiveScenes:
             raise ValueError(f"tick {entry.frame} has no answer of the expert")
         here = entry.ego.pose
         light = _affecting(entry.lights, expert.affected_light_id, here)
+        state: LightState = "none" if light is None else _STATES.get(light.state, "none")
         return Scene(
             ego=world_from_carla(here.x, here.y, here.yaw),
             speed_mps=forward_speed_mps(entry.ego),
             actors=tuple(_actor(body) for body in entry.actors if _is_seen(body, here)),
-            red_light_stops=bool(expert.red_lights),
+            red_light_stops=a_red_light_stops(expert.red_lights, expert.affected_light_id, state),
             stop_sign=owed or bool(expert.stop_signs),
-            light_state="none" if light is None else _STATES.get(light.state, "none"),
+            light_state=state,
             light_distance_m=math.nan if light is None else _to_trigger_m(light, here),
             future_m=tuple(_world(point) for point in future),
             far_node_m=_world(expert.far_node or (here.x, here.y)),

@@ -9,6 +9,7 @@ what :func:`world_from_carla` does.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,3 +78,15 @@ class Scene:
 def world_from_carla(x_m: float, y_m: float, yaw_deg: float = 0.0) -> Pose:
     """A place in CARLA's world (y right, yaw clockwise) in the world of a scene."""
     return Pose(x_m, -y_m, -math.radians(yaw_deg))
+
+
+def a_red_light_stops(held_by: Collection[int], next_light: int, next_state: LightState) -> bool:
+    """Whether a light that is not green holds the vehicle.
+
+    Recordings have named the next light also when it was green and there was no room behind it.
+
+    Example:
+        >>> a_red_light_stops([7], 7, "green"), a_red_light_stops([7, 8], 7, "green")
+        (False, True)
+    """
+    return any(light != next_light or next_state != "green" for light in held_by)

@@ -74,7 +74,8 @@ def test_every_requirement_file_is_resolved_for_humbles_python(workspace):
     targets = [t for t in requirement_sets.TARGETS if t.python == "3.10"]
     for_humble = {name for target in targets for name in target.names}
 
-    assert files == for_humble
+    assert files - {"cloud"} == for_humble  # Flower needs 3.11, in an environment of its own
+    assert any("cloud" in target.names for target in requirement_sets.TARGETS)
 
 
 def test_every_requirement_says_why_it_is_there(workspace):

@@ -245,5 +245,5 @@ def test_sizes_that_cannot_be_are_refused(part, change, complaint):
 
 
 def test_an_unknown_configuration_is_named_with_those_that_exist():
-    with pytest.raises(ValueError, match=r"no AD-LLM '13b'; known are 3b, 7b, tiny"):
+    with pytest.raises(ValueError, match=r"no AD-LLM '13b'; known are 3b, 7b, adm, tiny"):
         load_adllm_config("13b")

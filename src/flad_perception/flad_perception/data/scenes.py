@@ -23,6 +23,7 @@ from flad_perception.scene import (
     Pose,
     Scene,
     SceneActor,
+    a_red_light_stops,
     world_from_carla,
 )
 
@@ -66,9 +67,6 @@ def scene_of(measurement: Mapping[str, Any], future: Sequence[Sequence[float]]) 
     if light is not None and light["tpe"] != _LIGHT:
         light = None
     state: LightState = "none" if light is None else _STATES.get(int(light["sta"]), "none")
-    held_by = {str(light_id) for light_id in measurement["is_red_light_present"]}
-    if state == "green":  # recorders have named a green light behind which there was no room
-        held_by.discard(str(measurement["affected_light_id"]))
     return Scene(
         ego=_ego_pose(measurement, actors.get(ego_id)),
         speed_mps=float(measurement["speed"]),
@@ -77,7 +75,9 @@ def scene_of(measurement: Mapping[str, Any], future: Sequence[Sequence[float]]) 
             for name, actor in actors.items()
             if name != ego_id and actor["tpe"] in (VEHICLE, WALKER)
         ),
-        red_light_stops=bool(held_by),
+        red_light_stops=a_red_light_stops(
+            measurement["is_red_light_present"], measurement["affected_light_id"], state
+        ),
         stop_sign=bool(measurement["stop_sign"]),
         light_state=state,
         light_distance_m=math.nan if light is None else _to_trigger_m(measurement, light),
