@@ -39,6 +39,7 @@ with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of 
 _log = logging.getLogger(__name__)
 
 _LOOK_S = 0.02
+_END_S = 5.0  # of the thread that hears the inbox
 _PUBLICATION_MODE = "RMW_FASTRTPS_PUBLICATION_MODE"
 """What rmw_fastrtps asks its environment for; it offers no other way."""
 
@@ -157,7 +158,9 @@ class DdsLink:
         self._events = None
         self._executor.shutdown()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_END_S)
+            if self._thread.is_alive():
+                _log.warning("%s: the inbox's thread did not end in %g s", self._name, _END_S)
         self._node.destroy_node()
         self._context.try_shutdown()
 
