@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes into the encoder, what it should answer, and what metrics need to know: as tensors.
 
-Shapes: B frames, V views, P points (padded), R rows and C columns of the grid, W waypoints, M
-actors (padded). Everything is in the vehicle frame of its own frame; see :mod:`.config`.
+Shapes: B frames, V views, P points (padded), R rows and C columns of the grid, W waypoints, P
+also points of the path, M actors (padded). Everything is in the vehicle frame of its own frame; see :mod:`.config`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ _T = TypeVar("_T")
 
 LIGHT_RED, LIGHT_FREE = 0, 1
 """Classes of the traffic light head: a red light makes the expert stop, or none does."""
+COMMAND_LEFT, COMMAND_ON, COMMAND_RIGHT = 0, 1, 2
+"""What the route does next: turn left, follow the road or cross straight, turn right."""
 BOX_FIELDS = ("x", "y", "yaw", "half_length", "half_width", "speed", "kind", "lidar_points")
 """Columns of :attr:`FrameInfo.boxes`: metres, radians, m/s; kind 0 is a vehicle, 1 a walker."""
 
@@ -59,6 +61,10 @@ class Targets:
     """float32 ``[B, R, C, 8]``; channels as in :mod:`flad_perception.detections`."""
     waypoints_m: Tensor
     """float32 ``[B, W, 2]``: where the vehicle will be."""
+    path_m: Tensor
+    """float32 ``[B, P, 2]``: the route at ``path_at_m`` along it; NaN where it is not known."""
+    command: Tensor
+    """int64 ``[B]``: COMMAND_LEFT, COMMAND_ON or COMMAND_RIGHT, within the reach of the path."""
     light: Tensor
     """int64 ``[B]``: LIGHT_RED or LIGHT_FREE."""
     stop: Tensor

@@ -8,6 +8,7 @@ radians, origin at the vehicle's origin (on the ground), at the tick of the sens
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -253,6 +254,21 @@ class EncoderConfig:
         "straight to the light and stop query: a lamp of three pixels is one peak, which a few "
         "attention layers seldom find, and whose lamp it is depends on the place.",
     )
+    path_at_m: tuple[float, ...] = knob(
+        (),
+        unit="m",
+        doc="Along the road, where the path head says where it lies, if told to turn left, to go "
+        "on, to turn right: teaches the waypoint tokens the lane; () for no such head.",
+    )
+    road_widths: tuple[int, ...] = knob(
+        (),
+        unit="1",
+        doc="Channels of convolutions at stride 2 that read the first view alone and, every place "
+        "with weights of its own, add to the waypoint tokens: where a lane lies is a shift of less "
+        "than a feature, which attention averages away; () for not.",
+    )
+    road_hidden: int = knob(64, unit="1", doc="Behind them.")
+    path_hidden: int = knob(128, unit="1", doc="Of the path head.")
     detection_hidden: int = knob(64, unit="1", doc="Of the detection head.")
     speed_channels: int = knob(
         32, unit="1", doc="Copies of the speed that the detection head reads beside a query."
@@ -271,9 +287,24 @@ class EncoderConfig:
             )
         if self.light_peaks and self.backbone.kind == "narrow" and len(self.backbone.blocks) < 2:
             raise ValueError("light_peaks needs a backbone of at least two stages")
-        for name in ("ffn_dim", "num_waypoints", "waypoint_hidden", "detection_hidden"):
+        if any(b <= a for a, b in pairwise((0.0, *self.path_at_m))):
+            raise ValueError(f"path_at_m must be positive and rise, got {self.path_at_m}")
+        sizes = (
+            "ffn_dim",
+            "num_waypoints",
+            "waypoint_hidden",
+            "detection_hidden",
+            "path_hidden",
+            "road_hidden",
+        )
+        for name in sizes:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.road_widths and (min(self.road_widths) < 1 or not self.path_at_m):
+            raise ValueError(
+                f"road_widths must be positive and need path_at_m, which teaches them, got "
+                f"{self.road_widths} and {self.path_at_m}"
+            )
         for name in ("num_encoder_layers", "num_decoder_layers", "speed_channels"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")

@@ -33,6 +33,7 @@ class LossConfig:
     traffic: float = knob(0.5, unit="1", doc="Of detection: probability, place, heading, size.")
     waypoints: float = knob(0.5, unit="1", doc="Of waypoints.")
     speed: float = knob(0.05, unit="1", doc="Of the speed of detected objects.")
+    path: float = knob(0.0, unit="1", doc="Of the road ahead, on the told command.")
     light: float = knob(0.1, unit="1", doc="Of the traffic light.")
     stop: float = knob(0.01, unit="1", doc="Of the stop sign.")
     probability: float = knob(0.4, unit="1", doc="Within detection: of the probability.")
@@ -66,6 +67,7 @@ class Losses:
     size: Tensor
     speed: Tensor
     waypoints: Tensor
+    path: Tensor
     light: Tensor
     stop: Tensor
 
@@ -80,8 +82,8 @@ def encoder_losses(
     r"""Every term and the total.
 
     .. math::
-        L = w_{tr} (w_p L_p + w_o L_o + w_h L_h + w_s L_s) + w_{wp} L_{wp} + w_v L_v
-            + w_l L_l + w_{st} L_{st}
+        L = w_{tr} (w_p L_p + w_o L_o + w_h L_h + w_s L_s) + w_{wp} L_{wp} + w_{pa} L_{pa}
+            + w_v L_v + w_l L_l + w_{st} L_{st}
     """
     c = config or LossConfig()
     x, t = output.detection, targets.detection
@@ -89,11 +91,12 @@ def encoder_losses(
     offset = offset_loss(x, t)
     heading, size, speed = heading_loss(x, t), size_loss(x, t), speed_loss(x, t)
     waypoints = waypoint_loss(output.waypoints_m, targets.waypoints_m)
+    path = path_loss(output.paths_m, targets.path_m, targets.command)
     light = light_loss(output.light_logits, targets.light, c.light_class_weights)
     stop = stop_loss(output.stop_logits, targets.stop)
     traffic = c.probability * probability + c.offset * offset + c.heading * heading + c.size * size
     total = c.traffic * traffic + c.waypoints * waypoints + c.speed * speed
-    total = total + c.light * light + c.stop * stop
+    total = total + c.path * path + c.light * light + c.stop * stop
     return Losses(
         total=total,
         probability=probability,
@@ -102,6 +105,7 @@ def encoder_losses(
         size=size,
         speed=speed,
         waypoints=waypoints,
+        path=path,
         light=light,
         stop=stop,
     )
@@ -150,6 +154,28 @@ def speed_loss(detection: Tensor, target: Tensor) -> Tensor:
 def waypoint_loss(waypoints_m: Tensor, target_m: Tensor) -> Tensor:
     r"""Mean absolute error in metres, ``[B, W, 2]``: :math:`L_{wp} = mean(|x - t|)`."""
     return functional.l1_loss(waypoints_m, target_m)
+
+
+def path_loss(paths_m: Tensor, target_m: Tensor, command: Tensor) -> Tensor:
+    r"""Error of the road ahead per metre of distance, where the route is known; else 0.
+
+    .. math::
+        L_{pa} = \frac{\sum_{b,p} k_{bp} |x_{b c_b p} - t_{bp}|_1 / |t_{bp}|_2}{\sum_{b,p} k_{bp}}
+
+    Steering is an angle, so a near point counts as much as a far one.
+
+    Args:
+        paths_m: one for each command, ``[B, 3, P, 2]``.
+        target_m: ``[B, P, 2]``; k is 0 where it is NaN.
+        command: c, ``[B]``.
+    """
+    if not target_m.shape[1]:
+        return paths_m.sum()
+    known = target_m.isfinite().all(dim=-1)
+    truth_m = target_m.masked_fill(~known[..., None], 1.0)
+    told = paths_m[torch.arange(len(command), device=command.device), command]
+    error = (told - truth_m).abs().sum(dim=-1) / truth_m.norm(dim=-1).clamp_min(1.0)
+    return (known * error).sum() / known.sum().clamp_min(1)
 
 
 def light_loss(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from flad_perception.batch import Batch
+from flad_perception.batch import COMMAND_ON, Batch
 from flad_perception.config import EncoderConfig
 from flad_perception.detections import decode_detections
 from flad_perception.model.encoder import EncoderOutput
@@ -143,6 +143,8 @@ class _Gathered:
     predicted_m: list[NDArray[Any]] = field(default_factory=list)
     truth_m: list[NDArray[Any]] = field(default_factory=list)
     speed_mps: list[NDArray[Any]] = field(default_factory=list)
+    across_m: list[NDArray[Any]] = field(default_factory=list)  # [n, P, 2] path said, truth
+    on: list[NDArray[Any]] = field(default_factory=list)  # [n] no turn within the path's reach
     seen: list[FrameBoxes] = field(default_factory=list)
     all_boxes: list[FrameBoxes] = field(default_factory=list)
 
@@ -171,6 +173,7 @@ class Evaluator:
         lights = np.stack([light, _numpy(batch.targets.light), lit, speed], axis=-1)
         stops = np.stack([stop, _numpy(batch.targets.stop)], axis=-1)
         names = np.asarray(batch.info.town)
+        across, on = _across_m(output, batch), _numpy(batch.targets.command) == COMMAND_ON
         for town in sorted(set(batch.info.town)):
             mine = names == town
             gathered = self._towns[town]
@@ -179,6 +182,8 @@ class Evaluator:
             gathered.predicted_m.append(waypoints[mine])
             gathered.truth_m.append(truth_m[mine])
             gathered.speed_mps.append(speed[mine])
+            gathered.across_m.append(across[mine])
+            gathered.on.append(on[mine])
         boxes, num_boxes = _numpy(batch.info.boxes), batch.info.num_boxes.tolist()
         for index, town in enumerate(batch.info.town):
             self._add_boxes(town, output.detection[index], boxes[index, : num_boxes[index]])
@@ -189,6 +194,8 @@ class Evaluator:
         ``light_balanced_accuracy`` with ``light_frames``, ``light_red_recall``,
         ``light_green_recall`` and baselines ``..._always_green``, ``..._moving_is_green``;
         ``waypoint_l1_m_at_0.5s`` to the last with ``..._constant_velocity``;
+        ``path_across_m_at_2m`` and on, the mean error across the road, with ``..._straight``, and
+        ``path_explained_at_2m``, of the variance where no turn is near;
         ``vehicle_ap_2m`` with ``vehicles``, and ``vehicle_ap_2m_all`` with ``vehicles_all``;
         ``stop_balanced_accuracy``; ``frames``.
         """
@@ -243,11 +250,44 @@ class Evaluator:
             name = f"waypoint_l1_m_at_{step_s * (i + 1):.1f}s"
             figures[name] = float(ours[i])
             figures[f"{name}_constant_velocity"] = float(naive[i])
+        across_m, on = np.concatenate(g.across_m), np.concatenate(g.on)
+        for i, at_m in enumerate(self._config.path_at_m):
+            said_m, true_m = across_m[:, i].T
+            name = f"path_across_m_at_{at_m:g}m"
+            figures[name] = _mean(np.abs(said_m - true_m))
+            figures[f"{name}_straight"] = _mean(np.abs(true_m))
+            figures[f"path_explained_at_{at_m:g}m"] = explained(said_m[on], true_m[on])
         figures["vehicle_ap_2m"] = average_precision(g.seen)
         figures["vehicles"] = float(sum(len(f.truth_m) for f in g.seen))
         figures["vehicle_ap_2m_all"] = average_precision(g.all_boxes)
         figures["vehicles_all"] = float(sum(len(f.truth_m) for f in g.all_boxes))
         return figures
+
+
+def _across_m(output: EncoderOutput, batch: Batch) -> NDArray[Any]:
+    """Places across the road that the path of the told command says, and true ones, [B, P, 2]."""
+    truth_m = _numpy(batch.targets.path_m)[..., 1]
+    if not truth_m.shape[1]:
+        return np.zeros((*truth_m.shape, 2))
+    told = _numpy(output.paths_m)[np.arange(len(truth_m)), _numpy(batch.targets.command), :, 1]
+    return np.stack((told, truth_m), axis=-1)
+
+
+def explained(said: Floats, truth: Floats) -> float:
+    """Share of the truth's variance that is not left in the error; NaN where there is none.
+
+    Example:
+        >>> explained(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.0, 4.0])).__round__(2)
+        0.69
+    """
+    known = np.isfinite(truth)
+    variance = float(np.var(truth[known])) if known.any() else 0.0
+    return 1.0 - float(np.var((said - truth)[known])) / variance if variance else float("nan")
+
+
+def _mean(values: NDArray[Any]) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.mean(known)) if len(known) else float("nan")
 
 
 def _recall(predicted: NDArray[Any], truth: NDArray[Any], wanted: int) -> float:

@@ -71,6 +71,10 @@ class Scene:
     """From the ego to that light's stop line; NaN without one."""
     future_m: tuple[Point, ...] = ()
     """Where the ego will be, one per waypoint step; fewer where the run ends before."""
+    route_m: tuple[Point, ...] = ()
+    """The route ahead, from about here on; empty where it is not known."""
+    route_commands: tuple[int, ...] = ()
+    """LMDrive's command at each point of the route: 1 turn left, 2 turn right, others go on."""
     far_node_m: Point | None = None
     """The next far node of the route; without one the ego's own place is meant."""
 

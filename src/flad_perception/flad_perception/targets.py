@@ -8,12 +8,21 @@ and y left. A point ``(a, b)`` of its waypoints is ``(-b, -a)`` here; for its de
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flad_perception.batch import BOX_FIELDS, LIGHT_FREE, LIGHT_RED
+from flad_perception.batch import (
+    BOX_FIELDS,
+    COMMAND_LEFT,
+    COMMAND_ON,
+    COMMAND_RIGHT,
+    LIGHT_FREE,
+    LIGHT_RED,
+)
 from flad_perception.config import NUM_DETECTION_CHANNELS, EncoderConfig, GridConfig
 from flad_perception.detections import (
     HALF_LENGTH_M,
@@ -31,6 +40,8 @@ _OWN_RADIUS_M = 1.0  # an actor this near is the ego itself
 # Points on a body: above the road's own points, below bridges.
 _BODY_Z_M = (0.3, 4.0)
 _BODY_MARGIN_M = 0.1
+_EGO_ALONG_M = 10.0  # the ego is beside the route's first metres
+_TURNS = {1: COMMAND_LEFT, 2: COMMAND_RIGHT}  # LMDrive's commands
 
 Array = NDArray[np.float32]
 
@@ -42,6 +53,9 @@ class TargetArrays(TypedDict):
     """``[R, C, 8]``."""
     waypoints_m: Array
     """``[W, 2]``."""
+    path_m: Array
+    """``[P, 2]``."""
+    command: int
     light: int
     stop: int
     target_point_m: Array
@@ -58,6 +72,8 @@ def make_targets(scene: Scene, config: EncoderConfig) -> TargetArrays:
     return {
         "detection": detection_target(scene, config.grid),
         "waypoints_m": waypoint_target(scene, config.num_waypoints),
+        "path_m": path_target(scene, config.path_at_m),
+        "command": command_target(scene, config.path_at_m),
         "light": LIGHT_RED if scene.red_light_stops else LIGHT_FREE,
         "stop": int(scene.stop_sign),
         "target_point_m": np.array(scene.ego.to_local(far), dtype=np.float32),
@@ -74,6 +90,45 @@ def waypoint_target(scene: Scene, num_waypoints: int) -> Array:
         raise ValueError("a scene needs at least one future position to make waypoints of")
     places = [*scene.future_m, *[scene.future_m[-1]] * num_waypoints][:num_waypoints]
     return np.array([scene.ego.to_local(place) for place in places], dtype=np.float32)
+
+
+def path_target(scene: Scene, at_m: Sequence[float]) -> Array:
+    """The route in the ego's frame of now, ``[P, 2]``, at distances along it.
+
+    Distances count from the place of the route that is nearest to the ego, so the path says where
+    the lane is whatever the ego's speed; NaN beyond the route's end.
+    """
+    path_m = np.full((len(at_m), 2), np.nan, dtype=np.float32)
+    if len(scene.route_m) < 2 or not at_m:
+        return path_m
+    route_m = np.array([scene.ego.to_local(point) for point in scene.route_m])
+    steps_m = np.diff(route_m, axis=0)
+    lengths_m = np.maximum(np.hypot(*steps_m.T), 1e-6)
+    # Where the ego is: its foot on each of the first pieces, the nearest of them.
+    share = np.clip(-(route_m[:-1] * steps_m).sum(axis=1) / lengths_m**2, 0.0, 1.0)
+    feet_m = route_m[:-1] + share[:, None] * steps_m
+    along_m = np.concatenate(([0.0], np.cumsum(lengths_m)))
+    near = along_m[:-1] < _EGO_ALONG_M
+    here = int(np.where(near, np.hypot(*feet_m.T), np.inf).argmin())
+    wanted_m = along_m[here] + share[here] * lengths_m[here] + np.asarray(at_m)
+    known = wanted_m <= along_m[-1]
+    for axis in (0, 1):
+        path_m[known, axis] = np.interp(wanted_m[known], along_m, route_m[:, axis])
+    return path_m
+
+
+def command_target(scene: Scene, at_m: Sequence[float]) -> int:
+    """What the route does next, within the path's reach: a command of ``flad_perception.batch``."""
+    travelled_m = 0.0
+    before = None
+    for point, command in zip(scene.route_m, scene.route_commands, strict=False):
+        travelled_m += math.dist(before, point) if before else 0.0
+        before = point
+        if not at_m or travelled_m > at_m[-1]:
+            break
+        if command in _TURNS:
+            return _TURNS[command]
+    return COMMAND_ON
 
 
 def detection_target(scene: Scene, grid: GridConfig) -> Array:

@@ -179,5 +179,23 @@ def load_resnet(model: VisionEncoder, path: Path) -> None:
     trunk.load_state_dict(usable)
 
 
+def start_from(model: VisionEncoder, path: Path) -> list[str]:
+    """Take every tensor that fits by name and shape out of an encoder's file.
+
+    Returns:
+        Names of the model's modules that keep their own, new weights in some tensor.
+
+    Raises:
+        OSError, ValueError: as :func:`load_encoder`; or if no tensor fits.
+    """
+    there = load_encoder(path).model.state_dict()
+    own = model.state_dict()
+    fitting = {k: v for k, v in there.items() if k in own and v.shape == own[k].shape}
+    if not fitting:
+        raise ValueError(f"no tensor of {path} fits an encoder {model.config.name!r}")
+    model.load_state_dict(own | fitting)
+    return sorted({name.split(".")[0] for name in own.keys() - fitting.keys()})
+
+
 def _as_text(config: EncoderConfig) -> str:
     return json.dumps(to_mapping(config), sort_keys=True)

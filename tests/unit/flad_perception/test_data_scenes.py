@@ -33,6 +33,16 @@ def test_far_node_comes_out_of_the_gps_plane():
     assert here.ego.to_local(here.far_node_m) == pytest.approx((36.0, -8.0), abs=1e-3)
 
 
+def test_the_route_comes_out_of_the_gps_plane_with_its_commands():
+    first, then = (30.0, 8.0, 4), (40.0, 8.0, 2)  # north, east, command
+    here = scene(frame=10, future_waypoints=[first, then])
+
+    places = [here.ego.to_local(point) for point in here.route_m]
+    assert np.array(places) == pytest.approx(np.array([(26.0, -8.0), (36.0, -8.0)]), abs=1e-2)
+    assert here.route_commands == (4, 2)
+    assert scene(frame=10).route_m == ()  # other recordings have none
+
+
 def test_actors_lie_on_their_side_with_their_heading():
     table = {int(row[6]): row for row in box_table(scene(frame=0))}
 

@@ -91,6 +91,8 @@ def test_one_step_forward_and_backward(paper, model, make_input):
     targets = Targets(
         detection=torch.full((1, 50, 50, 8), 0.5),
         waypoints_m=torch.ones(1, 5, 2),
+        path_m=torch.zeros(1, 0, 2),
+        command=torch.tensor([1]),
         light=torch.tensor([0]),
         stop=torch.tensor([1]),
     )

@@ -85,7 +85,9 @@ def test_gradient_of_the_total():
     parts = [v.detach().double().requires_grad_() for v in (x, *_rest())]
 
     def total(detection, waypoints, light, stop):
-        output = EncoderOutput(torch.zeros(2, 1, 4), detection, waypoints, light, stop)
+        output = EncoderOutput(
+            torch.zeros(2, 1, 4), detection, waypoints, light, stop, waypoints[:, None, :0]
+        )
         return encoder_losses(output, targets).total
 
     assert torch.autograd.gradcheck(total, parts)
@@ -95,6 +97,28 @@ def test_waypoint_loss_is_the_mean_error_of_a_coordinate():
     there = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
 
     assert losses.waypoint_loss(there + torch.tensor([0.5, -1.5]), there).item() == 1.0
+
+
+def test_path_loss_is_of_the_told_command_and_of_known_places_only():
+    # Two frames, three commands, two places; frame 0 turns left, frame 1 goes on.
+    paths = torch.zeros(2, 3, 2, 2, dtype=torch.float64)
+    paths[0, 0] = torch.tensor([[3.0, 4.5], [0.0, 0.0]])
+    paths[1, 1] = torch.tensor([[4.0, 0.0], [0.0, 0.0]])
+    target = torch.tensor([[[3.0, 4.0], [math.nan, math.nan]], [[5.0, 0.0], [0.0, 10.0]]])
+    paths.requires_grad_()
+
+    loss = losses.path_loss(paths, target.double(), torch.tensor([0, 1]))
+    loss.backward()
+
+    assert loss.item() == pytest.approx((0.5 / 5.0 + 1.0 / 5.0 + 10.0 / 10.0) / 3.0)
+    assert torch.isfinite(paths.grad).all()
+    assert paths.grad[0, 1:].abs().sum() == paths.grad[1, 0].abs().sum() == 0.0
+
+
+def test_an_encoder_without_a_path_head_has_no_path_loss():
+    nothing = losses.path_loss(torch.zeros(2, 1, 0, 2), torch.zeros(2, 0, 2), torch.tensor([0, 1]))
+
+    assert nothing.item() == 0.0
 
 
 def test_cross_entropies_are_their_equation():
@@ -121,7 +145,8 @@ def test_no_object_is_no_error_of_place():
 
 def test_total_weighs_as_the_paper_does():
     x, t = _detection(2)
-    found = encoder_losses(EncoderOutput(torch.zeros(2, 1, 4), x, *_rest()), _targets(t))
+    output = EncoderOutput(torch.zeros(2, 1, 4), x, *_rest(), torch.zeros(2, 1, 0, 2))
+    found = encoder_losses(output, _targets(t))
     traffic = 0.4 * found.probability + 0.2 * (found.offset + found.heading + found.size)
     total = 0.5 * traffic + 0.5 * found.waypoints + 0.05 * found.speed
     total = total + 0.1 * found.light + 0.01 * found.stop
@@ -150,6 +175,8 @@ def _targets(detection: torch.Tensor) -> Targets:
     return Targets(
         detection=detection,
         waypoints_m=torch.ones(2, 5, 2, dtype=torch.float64),
+        path_m=torch.zeros(2, 0, 2),
+        command=torch.tensor([0, 1]),
         light=torch.tensor([0, 1]),
         stop=torch.tensor([0, 0]),
     )

@@ -9,10 +9,24 @@ import math
 import numpy as np
 import pytest
 
-from flad_perception.batch import BOX_FIELDS, LIGHT_FREE, LIGHT_RED
+from flad_perception.batch import (
+    BOX_FIELDS,
+    COMMAND_LEFT,
+    COMMAND_ON,
+    COMMAND_RIGHT,
+    LIGHT_FREE,
+    LIGHT_RED,
+)
 from flad_perception.detections import decode_detections
 from flad_perception.scene import VEHICLE, WALKER, Pose, Scene, SceneActor, world_from_carla
-from flad_perception.targets import box_table, detection_target, make_targets, waypoint_target
+from flad_perception.targets import (
+    box_table,
+    command_target,
+    detection_target,
+    make_targets,
+    path_target,
+    waypoint_target,
+)
 
 # An ego in CARLA's world (y right, yaw clockwise) that is nowhere near an axis.
 _EGO_X, _EGO_Y, _EGO_YAW_DEG = 120.0, -45.0, 28.0
@@ -218,3 +232,65 @@ def test_carla_s_world_is_mirrored():
     assert (pose.x_m, pose.y_m) == (1.0, -2.0)
     assert pose.yaw_rad == pytest.approx(-math.pi / 2)
     assert Pose(0, 0, 3.0).local_yaw_rad(-3.0) == pytest.approx(2 * math.pi - 6.0)
+
+
+def _on_a_road(*route, commands=None) -> Scene:
+    """An ego at (10, 20) that looks along the world's y, so that left is -x."""
+    return _scene(
+        (),
+        ego=Pose(10.0, 20.0, math.pi / 2),
+        route_m=route,
+        route_commands=commands or (4,) * len(route),
+    )
+
+
+def test_the_path_says_how_far_the_lane_is_whatever_the_route_begins_with():
+    # The lane is 0.8 m to the right; the route's first point lies behind.
+    scene = _on_a_road((10.8, 19.0), (10.8, 20.5), (10.8, 22.0), (10.8, 40.0))
+
+    assert path_target(scene, (2.0, 6.0)) == pytest.approx(np.array([[2.0, -0.8], [6.0, -0.8]]))
+
+
+def test_the_path_goes_round_a_corner():
+    # 4 m ahead the route turns to the left, along the world's -x.
+    scene = _on_a_road((10.0, 20.0), (10.0, 24.0), (0.0, 24.0))
+
+    assert path_target(scene, (3.0, 7.0)) == pytest.approx(np.array([[3.0, 0.0], [4.0, 3.0]]))
+
+
+def test_a_route_that_comes_back_does_not_confuse_the_path():
+    far = 30.0
+    there_and_back = ((10.0, 20.0), (10.0, 20.0 + far), (10.1, 20.0 + far), (10.1, 20.0))
+    scene = dataclasses.replace(_on_a_road(*there_and_back), ego=Pose(10.1, 21.0, math.pi / 2))
+
+    assert path_target(scene, (4.0,)) == pytest.approx(np.array([[4.0, 0.1]]))
+
+
+def test_beyond_the_route_the_path_is_not_known():
+    scene = _on_a_road((10.0, 20.0), (10.0, 25.0))
+    path = path_target(scene, (4.0, 6.0))
+
+    assert np.isfinite(path[0]).all()
+    assert np.isnan(path[1]).all()
+    assert np.isnan(path_target(_on_a_road(), (4.0,))).all()
+
+
+@pytest.mark.parametrize(
+    ("commands", "expected"),
+    [
+        ((4, 4, 1), COMMAND_LEFT),
+        ((4, 2, 1), COMMAND_RIGHT),
+        ((4, 3, 3), COMMAND_ON),
+        ((4, 5, 6), COMMAND_ON),
+    ],
+)
+def test_the_next_turn_within_reach_is_the_command(commands, expected):
+    scene = _on_a_road((10.0, 20.0), (10.0, 25.0), (10.0, 30.0), commands=commands)
+
+    assert command_target(scene, (2.0, 10.0)) == expected
+
+
+def test_a_turn_out_of_reach_is_no_command_yet():
+    scene = _on_a_road((10.0, 20.0), (10.0, 25.0), (10.0, 30.1), commands=(4, 4, 1))
+
+    assert command_target(scene, (2.0, 10.0)) == COMMAND_ON

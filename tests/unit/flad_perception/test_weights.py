@@ -19,6 +19,7 @@ from flad_perception.weights import (
     model_hash,
     save_encoder,
     shipped_weights,
+    start_from,
     state_hash,
 )
 
@@ -148,6 +149,16 @@ def test_half_a_file_is_refused(file, tmp_path: Path):
         load_encoder(file)
     with pytest.raises(FileNotFoundError, match="is not a file"):
         load_encoder(tmp_path / "none.safetensors")
+
+
+def test_a_model_starts_from_what_fits(file, model, small):
+    grown = build_encoder(dataclasses.replace(small, detection_hidden=16), seed=5)
+    before = {name: tensor.clone() for name, tensor in grown.state_dict().items()}
+
+    assert start_from(grown, file) == ["detection"]
+    after, there = grown.state_dict(), model.state_dict()
+    assert torch.equal(after["light.weight"], there["light.weight"])
+    assert torch.equal(after["detection.hidden.weight"], before["detection.hidden.weight"])
 
 
 def test_shipped_weights_are_inside_the_package():

@@ -19,15 +19,18 @@ from flad_edge.adllm.config import AdLlmConfig
 from transformers import InstructBlipQFormerConfig, InstructBlipQFormerModel
 
 _QUERY_STD = 0.02  # the library's initializer_range
+_PLACE_STD = 0.2  # beside tokens of deviation 1
 
 
 class FrameReader(nn.Module):
-    """LayerNorm, Q-Former, projection."""
+    """LayerNorm, places, Q-Former, projection."""
 
     def __init__(self, config: AdLlmConfig) -> None:
         super().__init__()
         q = config.qformer
         self.norm = nn.LayerNorm(config.token_dim)
+        # Attention has no order: which token stands for which place must be said.
+        self.places = nn.Parameter(torch.randn(config.num_tokens, config.token_dim) * _PLACE_STD)
         self.queries = nn.Parameter(torch.randn(1, q.num_queries, q.hidden) * _QUERY_STD)
         self.qformer = InstructBlipQFormerModel(
             InstructBlipQFormerConfig(
@@ -60,7 +63,7 @@ class FrameReader(nn.Module):
             input_ids=ids,
             attention_mask=seen.long(),
             query_embeds=queries,
-            encoder_hidden_states=self.norm(tokens),
+            encoder_hidden_states=self.norm(tokens) + self.places,
         ).last_hidden_state
         # The text's own outputs follow the queries'.
         projected: Tensor = self.project(read[:, : queries.shape[1]])

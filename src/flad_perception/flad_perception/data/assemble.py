@@ -51,6 +51,8 @@ def assemble(
         targets=Targets(
             detection=_detection(dataset, numbers),
             waypoints_m=_column(records, "waypoints_m"),
+            path_m=_column(records, "path_m"),
+            command=_column(records, "command", torch.int64),
             light=_column(records, "light", torch.int64),
             stop=_column(records, "stop", torch.int64),
         ),

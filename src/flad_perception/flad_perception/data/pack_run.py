@@ -248,6 +248,7 @@ class _Packer:
         record["frame"], record["speed_mps"] = frame, scene.speed_mps
         record["target_point_m"] = targets["target_point_m"]
         record["waypoints_m"] = targets["waypoints_m"]
+        record["path_m"], record["command"] = targets["path_m"], targets["command"]
         record["light"], record["stop"] = targets["light"], targets["stop"]
         record["light_distance_m"] = scene.light_distance_m
         record["light_state"] = _STATES[scene.light_state]

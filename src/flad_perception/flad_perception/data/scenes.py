@@ -66,6 +66,7 @@ def scene_of(measurement: Mapping[str, Any], future: Sequence[Sequence[float]]) 
     light = actors.get(str(measurement["affected_light_id"]))
     if light is not None and light["tpe"] != _LIGHT:
         light = None
+    route = measurement.get("future_waypoints", [])
     state: LightState = "none" if light is None else _STATES.get(int(light["sta"]), "none")
     return Scene(
         ego=_ego_pose(measurement, actors.get(ego_id)),
@@ -82,10 +83,15 @@ def scene_of(measurement: Mapping[str, Any], future: Sequence[Sequence[float]]) 
         light_state=state,
         light_distance_m=math.nan if light is None else _to_trigger_m(measurement, light),
         future_m=tuple(world_point(x, y) for x, y in future),
-        far_node_m=world_point(
-            measurement["far_node_y"] / _GPS_SCALE[1], -measurement["far_node_x"] / _GPS_SCALE[0]
-        ),
+        route_m=tuple(_from_gps(*point[:2]) for point in route),
+        route_commands=tuple(int(point[2]) for point in route),
+        far_node_m=_from_gps(measurement["far_node_x"], measurement["far_node_y"]),
     )
+
+
+def _from_gps(north: float, east: float) -> Point:
+    """A point of the files' GPS plane in the scene's world."""
+    return world_point(east / _GPS_SCALE[1], -north / _GPS_SCALE[0])
 
 
 def world_point(x_m: float, y_m: float) -> Point:

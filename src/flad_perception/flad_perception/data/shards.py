@@ -88,6 +88,8 @@ def frame_dtype(config: EncoderConfig) -> np.dtype[Any]:
         ("speed_mps", "<f4"),
         ("target_point_m", "<f4", (2,)),
         ("waypoints_m", "<f4", (config.num_waypoints, 2)),
+        ("path_m", "<f4", (len(config.path_at_m), 2)),
+        ("command", "i1"),
         ("light", "i1"),
         ("stop", "i1"),
         ("light_distance_m", "<f4"),
@@ -110,6 +112,7 @@ def needs(config: EncoderConfig) -> dict[str, Any]:
         | {"shape": list(config.grid.shape)},
         "num_waypoints": config.num_waypoints,
         "waypoint_step_s": config.waypoint_step_s,
+        "path_at_m": list(config.path_at_m),
     }
 
 

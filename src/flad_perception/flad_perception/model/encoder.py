@@ -21,6 +21,7 @@ from flad_perception.model.heads import (
     SPEED_SCALE_MPS,
     TARGET_SCALE_M,
     DetectionHead,
+    PathHead,
     WaypointHead,
 )
 from flad_perception.model.lidar import LidarBackbone
@@ -45,6 +46,9 @@ class EncoderOutput(NamedTuple):
     """``[B, 2]``: LIGHT_RED, LIGHT_FREE."""
     stop_logits: Tensor
     """``[B, 2]``: no stop, stop."""
+    paths_m: Tensor
+    """``[B, 3, P, 2]``: the road ahead if told to turn left, go on, turn right; ``[B, 1, 0, 2]``
+    without a path head."""
 
 
 class VisionEncoder(nn.Module):
@@ -87,6 +91,10 @@ class VisionEncoder(nn.Module):
         self.waypoints = WaypointHead(config)
         if config.light_peaks:
             self.peaks = nn.Linear(len(config.views) * dim, dim)
+        if config.path_at_m:
+            self.paths = PathHead(config)
+        if config.road_widths:
+            self.road = RoadReader(config)
         self.light = nn.Linear(dim, 2)
         self.stop = nn.Linear(dim, 2)
         for layer in (*self.encoder, *self.decoder):
@@ -132,16 +140,26 @@ class VisionEncoder(nn.Module):
         if self.config.light_peaks:
             signs = signs + self.peaks(peaks)
         ahead = queries[:, rows * columns + 1 :]
+        if self.config.road_widths:
+            ahead = ahead + self.road(images[self.config.views[0].name], view_valid)
         grid = bev.transpose(1, 2).unflatten(2, (rows, columns))
         pooled = functional.adaptive_avg_pool2d(grid, self.config.pooled_bev)
         tokens = torch.cat((pooled.flatten(2).transpose(1, 2), signs[:, None], ahead), dim=1)
+        waypoints_m = self.waypoints(ahead, target_point_m / TARGET_SCALE_M, speed)
         return EncoderOutput(
             tokens=tokens,
             detection=self.detection(bev, speed),
-            waypoints_m=self.waypoints(ahead, target_point_m / TARGET_SCALE_M, speed),
+            waypoints_m=waypoints_m,
             light_logits=self.light(signs),
             stop_logits=self.stop(signs),
+            paths_m=self.paths(ahead) if self.config.path_at_m else waypoints_m[:, None, :0],
         )
+
+    def road_alone(self, picture: Tensor) -> Tensor:
+        """Paths ``[B, 3, P, 2]`` by the road reader alone, from the first view, normalised."""
+        valid = torch.ones(len(picture), 1, dtype=torch.bool, device=picture.device)
+        paths: Tensor = self.paths(self.road(picture, valid))
+        return paths
 
 
 class ViewTokens(nn.Module):
@@ -217,6 +235,30 @@ class ViewTokens(nn.Module):
         if self.finds_peaks:
             peaks = torch.cat([peaks_of[name] for name in self.names], dim=1)
         return tokens + where, valid[:, self.view_of][:, None, None], peaks
+
+
+class RoadReader(nn.Module):
+    """The first view ``[B, 3, H, W]`` to what the waypoint tokens add to theirs ``[B, N, D]``."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        columns, rows = config.views[0].crop_px
+        before, kernel = 3, 5
+        for width in config.road_widths:
+            layers += [nn.Conv2d(before, width, kernel, stride=2, padding=kernel // 2), nn.ReLU()]
+            rows, columns = -(-rows // 2), -(-columns // 2)
+            before, kernel = width, 3
+        self.convs = nn.Sequential(*layers)
+        self.hidden = nn.Linear(before * rows * columns, config.road_hidden)
+        self.out = nn.Linear(config.road_hidden, config.num_waypoints * config.embed_dim)
+        self.num_waypoints = config.num_waypoints
+
+    def forward(self, picture: Tensor, view_valid: Tensor) -> Tensor:
+        """What is added; 0 where the view failed."""
+        seen = functional.relu(self.hidden(self.convs(picture).flatten(1)))
+        added: Tensor = self.out(seen).masked_fill(~view_valid[:, :1], 0.0)
+        return added.unflatten(1, (self.num_waypoints, -1))
 
 
 def build_encoder(config: EncoderConfig, seed: int = 0) -> VisionEncoder:

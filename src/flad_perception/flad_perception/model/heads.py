@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tokens say: objects, waypoints; light and stop sign are plain linear layers.
+"""What the tokens say: objects, waypoints, the road; light and stop sign are plain linear layers.
 
 Shapes: B frames, W waypoints, D channels; speeds and target points are brought to about 1.
 """
@@ -15,6 +15,7 @@ from flad_perception.config import NUM_DETECTION_CHANNELS, EncoderConfig
 
 SPEED_SCALE_MPS = 8.0
 TARGET_SCALE_M = 10.0
+NUM_COMMANDS = 3
 
 
 class DetectionHead(nn.Module):
@@ -41,6 +42,32 @@ class DetectionHead(nn.Module):
         cells = cells.unflatten(2, (self.cells, self.cells, NUM_DETECTION_CHANNELS))
         cells = cells.unflatten(1, (self.rows, self.columns)).transpose(2, 3)
         return cells.flatten(3, 4).flatten(1, 2)
+
+
+class PathHead(nn.Module):
+    """Waypoint tokens ``[B, W, D]`` to the road ahead by command, ``[B, 3, P, 2]``, metres.
+
+    One answer for each of COMMAND_LEFT, COMMAND_ON and COMMAND_RIGHT; an untrained head says
+    straight ahead.
+    """
+
+    ahead: Tensor
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        tokens = config.num_waypoints * config.embed_dim
+        self.hidden = nn.Linear(tokens, config.path_hidden)
+        self.relu = nn.ReLU()
+        self.out = nn.Linear(config.path_hidden, NUM_COMMANDS * len(config.path_at_m) * 2)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        ahead = torch.tensor([[distance, 0.0] for distance in config.path_at_m])
+        self.register_buffer("ahead", ahead, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Places in metres."""
+        beside: Tensor = self.out(self.relu(self.hidden(tokens.flatten(1))))
+        return self.ahead + TARGET_SCALE_M * beside.unflatten(1, (NUM_COMMANDS, -1, 2))
 
 
 class WaypointHead(nn.Module):

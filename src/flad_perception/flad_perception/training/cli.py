@@ -27,9 +27,10 @@ from flad_perception.training.config import TrainConfig, load_train_config
 from flad_perception.training.curves import Panel, draw_curves, smoothed
 from flad_perception.training.frames import Frames, split_frames
 from flad_perception.training.model_card import CardFacts, model_card
+from flad_perception.training.road import train_road
 from flad_perception.training.run_log import RunLog, one_line
 from flad_perception.training.trainer import Trainer
-from flad_perception.weights import load_resnet, save_encoder
+from flad_perception.weights import load_resnet, save_encoder, start_from
 
 OK = 0
 DIVERGED = 1
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="results; may hold a checkpoint")
     add("--epochs", type=int, metavar="N", help="passes over the sampled frames")
     add("--minutes", type=float, metavar="M", help="stretch the schedule to this much time")
+    add("--road-minutes", type=float, metavar="M", help="before: of the road reader's own training")
     add("--seed", type=int, metavar="N", help="of everything random")
     add("--threads", type=int, metavar="N", help="of PyTorch on the CPU")
     add("--precision", choices=["fp32", "bf16", "fp16"], help="of the forward pass")
@@ -66,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="torchvision's ResNet-50 to start from",
     )
+    add("--start", type=Path, metavar="FILE", help="an encoder whose fitting tensors to start from")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add("--quiet", action="store_true", help="no progress bar")
 
@@ -103,6 +106,8 @@ def train_config(args: argparse.Namespace, encoder_name: str) -> TrainConfig:
         for name in ("epochs", "minutes", "seed", "threads", "precision", "lr", "batch_size")
         if getattr(args, name) is not None
     }
+    if args.road_minutes is not None:
+        changes["road"] = dataclasses.replace(config.road, minutes=args.road_minutes)
     if args.minutes is not None and args.epochs is None:
         changes["epochs"] = 0
     if args.holdout_towns is not None:
@@ -126,13 +131,19 @@ def _train(args: argparse.Namespace, command: str, should_stop: Callable[[], boo
     frames = split_frames(dataset, train)
     log = RunLog(args.out, config, show_progress=not args.quiet)
     with folder_lock(args.out), closing(log):
+        model = _new_model(config, train.seed, args.backbone_weights, args.start)
+        checkpoint = args.out / "checkpoint.pt"
+        if train.road.minutes and config.road_widths and not checkpoint.is_file():
+            _train_road(model, train, frames, should_stop)
+            if should_stop():
+                return INTERRUPTED
         trainer = Trainer(
-            _new_model(config, train.seed, args.backbone_weights),
+            model,
             config,
             train,
             frames,
             log,
-            args.out / "checkpoint.pt",
+            checkpoint,
             device,
             should_stop=should_stop,
         )
@@ -152,13 +163,33 @@ def _check_towns(asked: Sequence[str], dataset: PackedDataset) -> None:
         raise ValueError(f"--holdout-towns {','.join(unknown)}: {dataset.path} has {there}")
 
 
-def _new_model(config: EncoderConfig, seed: int, backbone_weights: Path | None) -> VisionEncoder:
+def _new_model(
+    config: EncoderConfig, seed: int, backbone_weights: Path | None, start: Path | None
+) -> VisionEncoder:
     model = build_encoder(config, seed)
+    if start is not None:
+        left = start_from(model, start)
+        print(f"starts from {start}; new: {', '.join(left) or 'nothing'}")
     if backbone_weights is not None:
         if config.backbone.kind != "resnet50":
             raise ValueError(f"--backbone-weights is for a resnet50, {config.name!r} has none")
         load_resnet(model, backbone_weights)
     return model
+
+
+def _train_road(
+    model: VisionEncoder, train: TrainConfig, frames: Frames, should_stop: Callable[[], bool]
+) -> None:
+    print(f"the road reader first, alone, for {train.road.minutes:g} minutes", flush=True)
+    reached = train_road(
+        model,
+        frames.dataset,
+        frames.training.index,
+        train.road,
+        seed=train.seed,
+        should_stop=should_stop,
+    )
+    print(f"  {reached['frames']:.0f} frames, loss {reached['loss']:.4f}", flush=True)
 
 
 def _finish(

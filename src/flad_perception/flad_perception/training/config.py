@@ -10,6 +10,7 @@ from typing import Literal
 from flad_common.config import from_yaml, knob, section
 from flad_perception.data.augment import AugmentConfig
 from flad_perception.losses import LossConfig
+from flad_perception.training.road import RoadConfig
 from flad_perception.training.sampling import SamplingConfig
 
 
@@ -46,6 +47,7 @@ class TrainConfig:
     augment: AugmentConfig = section(AugmentConfig, doc="How pictures and points are varied.")
     loss: LossConfig = section(LossConfig, doc="What each task counts.")
     sampling: SamplingConfig = section(SamplingConfig, doc="Which frames an epoch shows.")
+    road: RoadConfig = section(RoadConfig, doc="The road reader's own training, before all.")
     holdout_towns: tuple[str, ...] = knob(
         ("OldTown",), unit="1", doc="Never trained on, looked at once at the end."
     )
