@@ -175,7 +175,8 @@ def path_loss(paths_m: Tensor, target_m: Tensor, command: Tensor) -> Tensor:
     truth_m = target_m.masked_fill(~known[..., None], 1.0)
     told = paths_m[torch.arange(len(command), device=command.device), command]
     error = (told - truth_m).abs().sum(dim=-1) / truth_m.norm(dim=-1).clamp_min(1.0)
-    return (known * error).sum() / known.sum().clamp_min(1)
+    mean: Tensor = (known * error).sum() / known.sum().clamp_min(1)
+    return mean
 
 
 def light_loss(

@@ -258,7 +258,8 @@ class RoadReader(nn.Module):
         """What is added; 0 where the view failed."""
         seen = functional.relu(self.hidden(self.convs(picture).flatten(1)))
         added: Tensor = self.out(seen).masked_fill(~view_valid[:, :1], 0.0)
-        return added.unflatten(1, (self.num_waypoints, -1))
+        tokens: Tensor = added.unflatten(1, (self.num_waypoints, -1))
+        return tokens
 
 
 def build_encoder(config: EncoderConfig, seed: int = 0) -> VisionEncoder:

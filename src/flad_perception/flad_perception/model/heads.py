@@ -67,7 +67,8 @@ class PathHead(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Places in metres."""
         beside: Tensor = self.out(self.relu(self.hidden(tokens.flatten(1))))
-        return self.ahead + TARGET_SCALE_M * beside.unflatten(1, (NUM_COMMANDS, -1, 2))
+        places: Tensor = self.ahead + TARGET_SCALE_M * beside.unflatten(1, (NUM_COMMANDS, -1, 2))
+        return places
 
 
 class WaypointHead(nn.Module):
