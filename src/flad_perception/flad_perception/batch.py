@@ -2,7 +2,8 @@
 """What goes into the encoder, what it should answer, and what metrics need to know: as tensors.
 
 Shapes: B frames, V views, P points (padded), R rows and C columns of the grid, W waypoints, P
-also points of the path, M actors (padded). Everything is in the vehicle frame of its own frame; see :mod:`.config`.
+also points of the path, M actors (padded). Everything is in the vehicle frame of its own frame;
+see :mod:`.config`.
 """
 
 from __future__ import annotations
