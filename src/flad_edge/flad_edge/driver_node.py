@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from flad_msgs.msg import DriveAnswer, DriveRequest, DriverStatus, Plan, SceneTokens
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.lifecycle import State, TransitionCallbackReturn
 from std_msgs.msg import String
 
 with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of it
@@ -28,7 +26,7 @@ with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of 
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 from flad_common.error_codes import MODEL_REFUSED, FladError
-from flad_common.ros.lifecycle import bring_to_active, reports_errors
+from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import ANSWERS, DIAGNOSTICS, LATCHED, LOCKSTEP, MANY, STATE
 from flad_edge.adm_worker import AdmWorker, SmallModel
@@ -61,7 +59,7 @@ class _Frame:
     adm_runs: bool = False
 
 
-class DriverNode(LifecycleNode):
+class DriverNode(ManagedNode):
     """Answers every frame with one ``driver_status`` and, in lockstep, one ``plan`` of its stamp.
 
     Attributes exist from configure to cleanup; the driver and the worker only while active.
@@ -383,20 +381,8 @@ class DriverNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node; with ``autostart`` it goes active by itself, where no launch does it."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = DriverNode()
-        if node.declare_parameter("autostart", False).value:
-            bring_to_active(node)
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            node.close()
-        rclpy.try_shutdown()
+    """Run the node; with ``autostart`` it goes active by itself."""
+    run_node(DriverNode, args)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,15 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from flad_msgs.msg import DriverStatus, SceneTokens
 from nav_msgs.msg import Odometry
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.lifecycle import State, TransitionCallbackReturn
 from std_msgs.msg import String, UInt8MultiArray
 
 from flad_common.config import section
-from flad_common.ros.lifecycle import bring_to_active, reports_errors
+from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import DIAGNOSTICS, LATCHED, LOCKSTEP, STATE
 from flad_edge.adapt.clip_builder import ClipBuilder, ClipBuilderConfig, SeenFrame
@@ -43,7 +41,7 @@ class UploaderNodeConfig:
     text: TextLimits = section(TextLimits, doc="What counts as an instruction or a notice.")
 
 
-class UploaderNode(LifecycleNode):
+class UploaderNode(ManagedNode):
     """Makes clips while active. Attributes exist from configure to cleanup."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -188,17 +186,8 @@ class UploaderNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node; with ``autostart`` it goes active by itself, where no launch does it."""
-    rclpy.init(args=args)
-    try:
-        node = UploaderNode()
-        if node.declare_parameter("autostart", False).value:
-            bring_to_active(node)
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
+    """Run the node; with ``autostart`` it goes active by itself."""
+    run_node(UploaderNode, args)
 
 
 if __name__ == "__main__":

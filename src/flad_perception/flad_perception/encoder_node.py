@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from flad_msgs.msg import ScenePrediction, SceneTokens
 from geometry_msgs.msg import PointStamped
 from nav_msgs.msg import Odometry
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.lifecycle import State, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from flad_common.config import knob, section
-from flad_common.ros.lifecycle import bring_to_active, reports_errors
+from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import DIAGNOSTICS, LOCKSTEP, SENSOR, STATE, TF_STATIC, VIEW
 from flad_perception.live_input import needed_cameras
@@ -79,7 +77,7 @@ class EncoderNodeConfig:
     tick: TickSyncConfig = section(TickSyncConfig, doc="What belongs to one tick.")
 
 
-class EncoderNode(LifecycleNode):
+class EncoderNode(ManagedNode):
     """Answers every tick of its sensors with tokens and a prediction of the same stamp.
 
     Attributes exist from configure to cleanup; the worker and the sync only while active. Messages
@@ -337,20 +335,8 @@ class EncoderNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node; with ``autostart`` it goes active by itself, where no launch does it."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = EncoderNode()
-        if node.declare_parameter("autostart", False).value:
-            bring_to_active(node)
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            node.close()
-        rclpy.try_shutdown()
+    """Run the node; with ``autostart`` it goes active by itself."""
+    run_node(EncoderNode, args)
 
 
 if __name__ == "__main__":
