@@ -75,8 +75,6 @@ def measure(args: argparse.Namespace) -> list[Row]:
                 environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
                 for name, command in _nodes(args, roles, encoder, adllm).items():
                     supervisor.start(name, command, environment=environment)
-                # The bridge waits for planners only: what it sends before an encoder hears it is
-                # lost, and in lockstep nobody would ever answer that tick.
                 watch.until(watch.is_ready, "every node of the fleet being there", _START_S)
                 _start_world(args, supervisor, folder, roles, environment)
                 return _watched(args, watch)
@@ -204,7 +202,8 @@ def bridge_yaml(roles: Sequence[str], rig_file: Path) -> str:
     lines = ["egos:"]
     for number, role in enumerate(roles):
         lines.append(
-            f"  - {{role: {role}, rig: {rig_file}, spawn_point: {number * _SPAWN_STRIDE}}}"
+            f"  - {{role: {role}, rig: {rig_file}, spawn_point: {number * _SPAWN_STRIDE}, "
+            "awaits: [encoder, driver]}"
         )
     return "\n".join([*lines, "bridge:", "  mode: lockstep", ""])
 
