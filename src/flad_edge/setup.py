@@ -21,6 +21,7 @@ setup(
     entry_points={
         "console_scripts": [
             "edge = flad_edge.edge_node:main",
+            "conductor = flad_edge.conductor_node:main",
             "driver = flad_edge.driver_node:main",
             "uploader = flad_edge.uploader_node:main",
         ]

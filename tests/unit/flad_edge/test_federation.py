@@ -17,7 +17,7 @@ from flad_pipeline.stages.unit_store import UnitStore
 
 STEPS = 12
 CONFIG = ConductorConfig(cut_every=2, rotation_cuts=2, silent_after_s=60.0)
-SMALL = (0.6, 0.6, 0.6)
+SMALL = (0.8, 0.8, 0.8)
 SEED_STRIDE = 1 << 20
 
 

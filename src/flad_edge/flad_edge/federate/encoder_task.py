@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
@@ -32,10 +33,11 @@ from flad_perception.training.config import TrainConfig, load_train_config
 from flad_perception.training.optimizer import make_optimizer, set_rates
 from flad_perception.training.sampling import FrameTable, draw_epoch
 from flad_perception.training.schedule import rate_factor
-from flad_perception.weights import load_encoder
+from flad_perception.weights import load_encoder, save_encoder
 from flad_pipeline.aggregation.layout import ModelLayout
 from flad_pipeline.graph.costs import UnitCosts, unit_costs
 from flad_pipeline.graph.units import UnitGraph, unit_graph
+from flad_pipeline.partition import Partition, Span, stage_bytes
 from flad_pipeline.round.task import TrainingTask
 from flad_pipeline.stages.trainer import MicroBatch, StepConfig
 
@@ -119,6 +121,37 @@ def encoder_costs(config: EncoderConfig, graph: UnitGraph) -> UnitCosts:
 def edge_costs(description: str, graph: UnitGraph) -> UnitCosts:
     """The same, for the conductor's parameter ``costs``."""
     return encoder_costs(_model(from_yaml(EncoderTaskConfig, Path(description)))[1], graph)
+
+
+def training_bytes(config: EncoderTaskConfig) -> int:
+    """Memory that a vehicle needs to train this encoder alone.
+
+    Raises:
+        ValueError: if configuration or weights are not there.
+    """
+    model, encoder = _model(config)
+    graph = encoder_graph(encoder, config.micro_batch, model.train())
+    whole = Partition(
+        digest=graph.digest,
+        num_units=len(graph.units),
+        heads_from=graph.first_head,
+        stages=(Span(vehicle="it", first=0, last=graph.first_head - 1),),
+    )
+    costs = encoder_costs(encoder, graph)
+    return stage_bytes(whole, costs, num_micro_batches=config.num_micro_batches)["it"]
+
+
+def save_trained(config: EncoderTaskConfig, state_file: Path, path: Path) -> str:
+    """The edge's model as an encoder that drives; returns its hash.
+
+    Args:
+        config: of the federation.
+        state_file: of the journal.
+        path: where to.
+    """
+    model, encoder = _model(config)
+    model.load_state_dict(load_file(state_file))
+    return save_encoder(path, model, encoder, {"flad_training": "federate"}).hash
 
 
 def micro_batch_of(batch: Batch, max_points: int) -> MicroBatch:
@@ -258,7 +291,7 @@ def _number_of(vehicle: str, num_vehicles: int) -> int:
     number = int(match[0]) if match else -1
     if not 0 <= number < num_vehicles:
         raise ValueError(
-            f"vehicle {vehicle!r} must end in a number from 0 to {num_vehicles - 1}: recordings are "
+            f"vehicle {vehicle!r} must end in a number up to {num_vehicles - 1}: recordings are "
             f"divided over {num_vehicles} (num_vehicles)"
         )
     return number
