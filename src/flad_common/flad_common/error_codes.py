@@ -368,6 +368,13 @@ JOURNAL_UNUSABLE = ErrorCode(
     meaning="The folder of a federation is damaged, or of another model.",
     help="Give the model and configuration that it was begun with, or another folder.",
 )
+STAGE_TOO_LARGE = ErrorCode(
+    number=1008,
+    name="STAGE_TOO_LARGE",
+    meaning="A stage would not fit into a vehicle's memory and was refused before it started.",
+    help="The message has the arithmetic. Give the vehicle fewer units, smaller or fewer "
+    "micro-batches, or free memory on it.",
+)
 NOBODY_TRAINS = ErrorCode(
     number=1007,
     name="NOBODY_TRAINS",

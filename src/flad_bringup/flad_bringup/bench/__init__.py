@@ -23,6 +23,7 @@ NAMES: tuple[str, ...] = (
     "learning",
     "exactness",
     "transport",
+    "throughput",
     "swift",
 )
 """Every benchmark, in the order of ``docs/benchmarks.md``."""

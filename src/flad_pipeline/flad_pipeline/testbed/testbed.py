@@ -117,7 +117,7 @@ class Testbed:
         )
 
     def as_json(self) -> str:
-        """For :func:`testbed_from_json` in another process."""
+        """For :func:`read_testbed` in another process."""
         values = {
             "vehicles": {name: dataclasses.asdict(v) for name, v in self.vehicles.items()},
             "link": dataclasses.asdict(self.link),
@@ -128,7 +128,7 @@ class Testbed:
         return json.dumps(values)
 
 
-def testbed_from_json(text: str) -> Testbed:
+def read_testbed(text: str) -> Testbed:
     """What :meth:`Testbed.as_json` wrote."""
     values = json.loads(text)
     return Testbed(
