@@ -20,6 +20,7 @@ from flad_carla.evaluation.driver_options import (
 from flad_carla.evaluation.harness import Evaluation, EvaluationConfig
 from flad_carla.evaluation.language_driver import LANGUAGE_DRIVERS
 from flad_carla.evaluation.progress_bar import ProgressBar
+from flad_carla.evaluation.routes import read_routes
 from flad_carla.evaluation.venue import VenueConfig
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
 from flad_carla.recorder.favoured_lights import FavouredLights
@@ -179,6 +180,8 @@ def _record_missing(args: argparse.Namespace, config: RecorderConfig, rig: Rig) 
         if not missing:
             print(f"seed {seed}: complete already", file=sys.stderr)
             continue
+        if num_done := len(read_routes(args.routes, only)) - len(missing):
+            print(f"seed {seed}: {num_done} routes are complete already", file=sys.stderr)
         weather_ids = {route: choose_weather(args.weather, route, seed) for route in missing}
         with tempfile.TemporaryDirectory(prefix="flad_record_") as scratch:
             routes, rig_file = Path(scratch) / args.routes.name, Path(scratch) / "rig.yaml"
