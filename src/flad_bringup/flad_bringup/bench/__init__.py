@@ -24,6 +24,7 @@ NAMES: tuple[str, ...] = (
     "exactness",
     "transport",
     "throughput",
+    "memory",
     "swift",
 )
 """Every benchmark, in the order of ``docs/benchmarks.md``."""

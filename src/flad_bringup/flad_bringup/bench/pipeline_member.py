@@ -21,13 +21,14 @@ from flad_bringup.bench.exactness_case import case_graph, case_loss, make_optimi
 from flad_bringup.bench.pipeline_job import Job, Run, read_job, report_file
 from flad_common.profiling.child import allocated_peak_bytes
 from flad_perception.profiling.encoder import FORMULAS
-from flad_pipeline.graph.costs import UnitCosts, unit_costs
+from flad_pipeline.graph.costs import unit_costs
 from flad_pipeline.graph.units import UnitGraph
 from flad_pipeline.group.deadlines import TransportConfig
 from flad_pipeline.group.link import Link
 from flad_pipeline.group.process_group import joined
 from flad_pipeline.group.transport import Transport
-from flad_pipeline.memory.readings import process_bytes
+from flad_pipeline.memory.manager import MemoryManager
+from flad_pipeline.memory.readings import live_tensor_bytes, process_bytes, reset_peak
 from flad_pipeline.partition import Partition
 from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
 from flad_pipeline.stages.handover import hand_over
@@ -64,17 +65,20 @@ class Member:
         self._job, self._vehicle, self._transport = job, vehicle, transport
         self._shaped, self._testbed = shaped, testbed
         self._epoch = 0
+        self._memory = MemoryManager()
 
     def run(self, run: Run) -> dict[str, Any]:
         """Train; figures of this vehicle."""
         job = self._job
-        before_bytes = process_bytes()
         graph = case_graph(job.plan(run))
-        costs = unit_costs(graph, _flat(graph, job, run), formulas=FORMULAS)
-        _warm_up(graph, job, run)
-        pace = None
+        pace, costs = None, None
         if self._testbed is not None:
             pace = Pace(self._testbed, self._vehicle, work_scale=job.work_scale)
+            costs = unit_costs(graph, _flat(graph, job, run), formulas=FORMULAS)
+        _warm_up(graph, job, run)
+        self._memory.reclaim()
+        reset_peak()
+        before_bytes, before_tensors = process_bytes(), live_tensor_bytes()
         units = run.partitions[0].units_of(self._vehicle)
         store = UnitStore(graph, make_optimizer, units)
         sent_before = self._sent()
@@ -95,9 +99,9 @@ class Member:
                             job.plan(run).step_config, extra_in_flight=job.extra_in_flight
                         ),
                         deadline_s=_WAIT_S,
-                        pace=pace.of(costs, partition, self._vehicle) if pace else None,
+                        pace=pace.of(costs, partition, self._vehicle) if pace and costs else None,
                     )
-                    phases.append(self._phase(run, number, partition, trainer, costs))
+                    phases.append(self._phase(run, number, partition, trainer, before_tensors))
                     dist.barrier()
                     began_s = time.monotonic()
                     moved = 0
@@ -125,17 +129,18 @@ class Member:
         number: int,
         partition: Partition,
         trainer: PipelineTrainer,
-        costs: UnitCosts,
+        before_tensors: int,
     ) -> dict[str, Any]:
         figures: dict[str, Any] = {"steps_s": []}
         for i in range(run.num_steps):
             step = number * run.num_steps + i
             is_owner = self._vehicle == partition.owner
+            held_bytes = live_tensor_bytes() - before_tensors
             batches = micro_batches(self._job.plan(run), self._vehicle, step) if is_owner else []
             dist.barrier()
             began_s = time.monotonic()
             if self._job.measures_memory and i == run.num_steps - 1:
-                figures["allocated_bytes"] = allocated_peak_bytes(
+                figures["tensor_bytes"] = held_bytes + allocated_peak_bytes(
                     lambda step=step, batches=batches: trainer.step(step, batches)  # type: ignore[misc]
                 )
             else:

@@ -43,11 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="small", help="of the encoder (default: %(default)s)")
     parser.add_argument("--micro-batches", type=int, nargs="+", default=[32, 4])
     parser.add_argument("--rotation-period", type=int, default=2, help="steps (%(default)s)")
-    parser.add_argument("--dilation", type=float, default=2.0, help="seconds here for one there")
+    parser.add_argument("--dilation", type=float, default=4.0, help="seconds here for one there")
     parser.add_argument(
         "--work-scale", type=float, default=264.0, help="FLOPs of paper by those of small"
     )
-    parser.add_argument("--extra-in-flight", type=int, default=1, help="micro-batches beyond 1F1B")
+    parser.add_argument("--extra-in-flight", type=int, default=0, help="micro-batches beyond 1F1B")
     parser.add_argument("--deadline-s", type=float, default=1800.0, help="of the whole run")
 
 

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 _UNLIMITED_BYTES = 1 << 60
 
@@ -37,6 +40,18 @@ def reset_peak() -> None:
     """Let the peak be what is resident now; where the kernel refuses, it stays."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def live_tensor_bytes() -> int:
+    """Memory of all tensors that Python knows, each piece once; those of autograd are not seen."""
+    gc.collect()
+    pieces = {}
+    for found in gc.get_objects():
+        if type(found) in (torch.Tensor, torch.nn.Parameter) and found.layout == torch.strided:
+            storage = found.untyped_storage()
+            if found.device.type == "cpu":
+                pieces[storage.data_ptr()] = storage.nbytes()
+    return sum(pieces.values())
 
 
 def _container_room_bytes() -> int:
