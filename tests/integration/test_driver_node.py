@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -242,6 +244,37 @@ def test_an_edge_that_says_nothing_is_not_waited_for_long_and_the_adm_has_its_ti
     notices = [r.notice for r in one.requests]
     assert notices[1] == notices[9] == "The traffic light is red."
     assert not any(notices[2:9]) and not notices[10]
+
+
+def test_in_realtime_the_adm_takes_over_and_an_older_frame_changes_nothing(stand, tmp_path):
+    straight_adllm(tmp_path / "adm.safetensors", speed_mps=3.0)
+    adm = {"adm": str(tmp_path / "adm.safetensors"), "adm_encoder_hash": f"'{ENCODER}'"}
+    patience = {"driver.answer_within_s": 5.0}  # a slow machine is no silent edge
+    one = stand(**{"mode": "realtime", **patience, **adm})
+    one.edge_comes()
+    one.tell(LEFT)
+    one.until(lambda: one.status.instruction == LEFT, "the instruction being heard")
+    for number in (1, 2):
+        assert one.frame(number).source == "adllm"
+    one.is_silent = True
+    one.frame(3)  # 0.2 s after the last answer: its plan is still good
+    assert 3 * FRAME_NS not in one.plans
+    one.frame(4)  # 0.4 s after it
+    one.until(lambda: 4 * FRAME_NS in one.plans, "the ADM's plan")
+    assert one.plans[4 * FRAME_NS].source == "adm"
+    one.until(lambda: one.status.num_nobody == 1, "the end of frame 3")
+    assert 3 * FRAME_NS not in one.plans
+    assert one.status.driver == DriverStatus.ADM
+    stamps = [stamp_to_ns(status.header.stamp) for status in one.statuses]
+    assert stamps == sorted(stamps)
+    one.is_silent = False
+    assert one.frame(5).source in ("adm", "adllm")  # both are asked; the first one drives
+    one.until(lambda: one.status.num_asked == 5, "the count")
+
+
+def test_without_an_adm_no_pytorch_is_loaded():
+    code = "import flad_edge.driver_node, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 
 def test_a_blind_driver_shows_zeros_and_without_an_adm_nobody_drives(stand):

@@ -152,9 +152,11 @@ class EdgeNode(ManagedNode):
         """End the threads and a tuning; also where the process ends without a transition."""
         if self._active:
             self._active = False
-            if self._adaptation:
-                self._adaptation.deactivate()
-            self._worker.close(_CLOSE_S)
+            try:
+                if self._adaptation:
+                    self._adaptation.deactivate()
+            finally:
+                self._worker.close(_CLOSE_S)
 
     def _first_model(self) -> ServedModel:
         config = self._config

@@ -118,6 +118,8 @@ def commands(args: argparse.Namespace) -> list[tuple[str, list[str], str]]:
         found.append(("edge", edge, "release"))
     for ego in egos:
         for spec in topology.VEHICLE_NODES:
+            if spec is topology.UPLOADER:
+                continue  # the edge that is started here has no store of releases to tune
             parameters = {"mode": args.mode, "use_sim_time": "true"}
             if spec is topology.ENCODER:
                 if args.encoder == "off":
