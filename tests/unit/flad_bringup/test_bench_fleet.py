@@ -48,11 +48,13 @@ def test_figures_say_what_the_slowest_vehicle_got():
         for vehicle in ("a", "b")[: 1 + number % 2]:
             tally.asked(_asked(vehicle, number))
             tally.ended(_asked(vehicle, number), Outcome.ANSWERED, 0.01, 0)
-    rows = fleet.rows(SimpleNamespace(tally=tally), asked=75, driven_s=10.0, took_s=30.0)
+    watch, cpu_s = SimpleNamespace(tally=tally), {"encoder": 12.0, "edge": 3.0}
+    rows = fleet.rows(watch, asked=75, driven_s=10.0, took_s=30.0, cpu_s=cpu_s)
     values = {row.name: row.value for row in rows}
     assert values["fleet_rate_hz"] == pytest.approx(2.5)
     assert values["fleet_rate_wall_hz"] == pytest.approx(2.5)
     assert values["fleet_answered_share"] == 1.0
+    assert (values["fleet_cpu_encoder"], values["fleet_cpu_all"]) == (1.2, 1.5)
     assert values["fleet_vehicle_latency_p99"] == pytest.approx(0.2)
     (promise,) = [row for row in rows if row.bar is not None]
     assert (promise.name, promise.holds) == ("fleet_unaccounted", True)
@@ -65,5 +67,6 @@ def test_the_bridge_takes_the_fleet_and_keeps_its_vehicles_apart(tmp_path, works
     config = from_yaml(BridgeLoopConfig, path)
     assert [ego.role for ego in config.egos] == roles
     assert len({ego.spawn_point for ego in config.egos}) == 3
+    assert all(ego.awaits == ("encoder", "driver") for ego in config.egos)
     assert config.bridge.mode == "lockstep"
     assert all(ego.rig.is_file() and ego.driver == "none" for ego in config.egos)

@@ -77,24 +77,26 @@ def measure(args: argparse.Namespace) -> list[Row]:
                     supervisor.start(name, command, environment=environment)
                 watch.until(watch.is_ready, "every node of the fleet being there", _START_S)
                 _start_world(args, supervisor, folder, roles, environment)
-                return _watched(args, watch)
+                return _watched(args, watch, supervisor)
             finally:
                 watch.close()
 
 
-def _watched(args: argparse.Namespace, watch: FleetWatch) -> list[Row]:
+def _watched(args: argparse.Namespace, watch: FleetWatch, supervisor: Supervisor) -> list[Row]:
     watch.until(lambda: watch.tally.num_asked > 0, "the first request", _START_S)
-    first_s, began_s = watch.sim_time_s, time.monotonic()
+    first_s, began_s, before = watch.sim_time_s, time.monotonic(), _cpu_s(supervisor)
     end_s = first_s + 60.0 * args.sim_minutes
     while watch.sim_time_s < end_s:
         step_s = min(end_s, watch.sim_time_s + 5.0)
         watch.until(partial(_has_reached, watch, step_s), "five simulated seconds", _SILENT_S)
     driven_s, took_s = watch.sim_time_s - first_s, time.monotonic() - began_s
+    after = _cpu_s(supervisor)
+    cpu_s = {kind: after[kind] - before[kind] for kind in after}
     tally = watch.tally
     # The world goes on: it is enough that all requests up to now have ended.
     asked = tally.num_asked
     _settle(watch)
-    return rows(watch, asked=asked, driven_s=driven_s, took_s=took_s)
+    return rows(watch, asked=asked, driven_s=driven_s, took_s=took_s, cpu_s=cpu_s)
 
 
 def _has_reached(watch: FleetWatch, time_s: float) -> bool:
@@ -109,7 +111,21 @@ def _settle(watch: FleetWatch) -> None:
         return  # then some are lost, and the figures say so
 
 
-def rows(watch: FleetWatch, *, asked: int, driven_s: float, took_s: float) -> list[Row]:
+def _cpu_s(supervisor: Supervisor) -> dict[str, float]:
+    """Processor time of the children so far, all vehicles of a kind of node together."""
+    ticks_hz = os.sysconf("SC_CLK_TCK")
+    found: dict[str, float] = {}
+    for child in supervisor.children:
+        kind = child.name.rsplit("_", 1)[-1]
+        # proc(5): utime and stime are fields 14 and 15, the name before them may hold anything
+        fields = Path(f"/proc/{child.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        found[kind] = found.get(kind, 0.0) + (int(fields[11]) + int(fields[12])) / ticks_hz
+    return found
+
+
+def rows(
+    watch: FleetWatch, *, asked: int, driven_s: float, took_s: float, cpu_s: Mapping[str, float]
+) -> list[Row]:
     """What the ear heard.
 
     Args:
@@ -117,6 +133,7 @@ def rows(watch: FleetWatch, *, asked: int, driven_s: float, took_s: float) -> li
         asked: requests until the end of the measured time.
         driven_s: simulated.
         took_s: of wall time.
+        cpu_s: of processor time, by kind of process.
     """
     tally = watch.tally
     answered = tally.outcomes[Outcome.ANSWERED]
@@ -134,6 +151,10 @@ def rows(watch: FleetWatch, *, asked: int, driven_s: float, took_s: float) -> li
         ("fleet_vehicle_latency_p99", tally.vehicle_latency_s(99.0), "s", {"better": "lower"}),
         ("fleet_sim_seconds", driven_s, "s", {}),
         ("fleet_realtime", driven_s / took_s, "s/s", {}),
+        *(
+            (f"fleet_cpu_{kind}", spent_s / driven_s, "s of one core per simulated second", {})
+            for kind, spent_s in {**cpu_s, "all": sum(cpu_s.values())}.items()
+        ),
     )
     return [Row(name=n, value=float(v), unit=u or "1", **more) for n, v, u, more in found]
 
