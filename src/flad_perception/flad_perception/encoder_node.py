@@ -33,7 +33,7 @@ from flad_perception.ros import messages as convert
 from flad_perception.ros.health import health_msg
 from flad_perception.ros.markers import scene_markers
 from flad_perception.ros.static_frames import StaticFrames
-from flad_perception.scene_encoder import SceneEncoder, SceneEncoderConfig
+from flad_perception.scene_encoder import Place, SceneEncoder, SceneEncoderConfig
 from flad_perception.scene_output import SceneOutput
 from flad_perception.tick_sync import (
     LIDAR,
@@ -73,6 +73,12 @@ class EncoderNodeConfig:
     vehicle_frame: str = knob(
         "", unit="", doc="Frame of the vehicle's origin on the ground; empty: the namespace's name."
     )
+    stages: tuple[str, ...] = knob(
+        (),
+        unit="",
+        doc="Computers that run the model as a pipeline, this one first; empty: this one alone. "
+        "Needs flad_edge's executable encoder_on_stages.",
+    )
     encoder: SceneEncoderConfig = section(SceneEncoderConfig, doc="The model.")
     tick: TickSyncConfig = section(TickSyncConfig, doc="What belongs to one tick.")
 
@@ -87,8 +93,11 @@ class EncoderNode(ManagedNode):
     LiDAR's place is known: who waits for that before the first step loses no sensor of it.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self, on_stages: Callable[[tuple[str, ...]], Place] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__("encoder", **kwargs)
+        self._on_stages = on_stages
         self._active = False
 
     @reports_errors
@@ -100,7 +109,15 @@ class EncoderNode(ManagedNode):
         """
         self._config = config = from_node(EncoderNodeConfig, self)
         self._vehicle = config.vehicle_frame or self.get_namespace().strip("/").rsplit("/")[-1]
-        self._encoder = SceneEncoder(config.encoder, config.cameras)
+        place = None
+        if config.stages:
+            if self._on_stages is None:
+                raise ValueError(
+                    f"stages names {list(config.stages)}, and this executable runs the model "
+                    "alone; start encoder_on_stages of flad_edge, with the same parameters"
+                )
+            place = self._on_stages(config.stages)
+        self._encoder = SceneEncoder(config.encoder, config.cameras, place)
         self._encoder.run(LiveSensors(pictures={}))  # the first time takes longer
         cameras = needed_cameras(self._encoder.config, config.cameras)
         self._expected = [*cameras, *([LIDAR] if config.lidar else []), ODOMETRY]
