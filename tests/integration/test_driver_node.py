@@ -237,13 +237,13 @@ def test_an_edge_that_says_nothing_is_not_waited_for_long_and_the_adm_has_its_ti
     assert not one.plans[2 * FRAME_NS].x  # the newest frame alone is the ADM's
     one.is_silent = False
 
-    # The edge speaks again, and hears once more what it did not answer.
-    one.frame(9)
-    one.frame(10)
-    one.frame(11)
-    notices = [r.notice for r in one.requests]
-    assert notices[1] == notices[9] == "The traffic light is red."
-    assert not any(notices[2:9]) and not notices[10]
+    # The edge speaks again, first to a frame that was not waited for, and then hears once more
+    # what it did not answer.
+    assert one.frame(9).source == "adm"
+    for number in range(10, 13):
+        assert one.frame(number).source == "adllm"
+    red = [i for i, request in enumerate(one.requests, 1) if request.notice]
+    assert red == [2, 11]
 
 
 def test_in_realtime_the_adm_takes_over_and_an_older_frame_changes_nothing(stand, tmp_path):

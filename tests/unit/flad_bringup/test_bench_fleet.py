@@ -11,7 +11,8 @@ import pytest
 from flad_bringup.bench import fleet
 from flad_bringup.bench.fleet_tally import Asked, FleetTally
 from flad_carla.bridge_loop import BridgeLoopConfig
-from flad_common.config import from_yaml
+from flad_carla.rig import load_rig
+from flad_common.config import from_yaml, to_yaml
 from flad_edge.service.requests import Outcome
 
 
@@ -63,10 +64,16 @@ def test_figures_say_what_the_slowest_vehicle_got():
 def test_the_bridge_takes_the_fleet_and_keeps_its_vehicles_apart(tmp_path, workspace):
     roles = ["vehicle_0", "vehicle_1", "vehicle_2"]
     path = tmp_path / "bridge.yaml"
-    path.write_text(fleet.bridge_yaml(roles, workspace.config / "rigs/encoder.yaml"))
+    shipped = load_rig(workspace.config / "rigs/encoder.yaml")
+    rig_file = tmp_path / "rig.yaml"
+    rig_file.write_text(to_yaml(fleet.frame_rig(shipped)))
+    path.write_text(fleet.bridge_yaml(roles, rig_file))
     config = from_yaml(BridgeLoopConfig, path)
     assert [ego.role for ego in config.egos] == roles
     assert len({ego.spawn_point for ego in config.egos}) == 3
     assert all(ego.awaits == ("encoder", "driver") for ego in config.egos)
     assert config.bridge.mode == "lockstep"
+    rig = load_rig(rig_file)
+    assert rig.slowest_camera_s == 0.2 > shipped.slowest_camera_s
+    assert [s.id for s in rig.sensors] == [s.id for s in shipped.sensors]
     assert all(ego.rig.is_file() and ego.driver == "none" for ego in config.egos)

@@ -14,6 +14,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,8 @@ from flad_bringup.bench.fleet_node import FleetWatch
 from flad_bringup.bench.rows import Row
 from flad_carla.evaluation.domain import own_domain
 from flad_carla.evaluation.processes import start_simulator
-from flad_carla.rig import load_rig
+from flad_carla.rig import Rig, load_rig
+from flad_common.config import to_yaml
 from flad_common.ports import free_ports
 from flad_common.supervision import Supervisor
 from flad_edge.adllm.config import load_adllm_config
@@ -166,6 +168,7 @@ def _nodes(
     edge = {
         "model": str(adllm),
         "encoder_hash": f"'{model_hash_of(str(encoder))}'",  # text, even if it is all digits
+        "num_threads": "1",
         # A simulated second may take long here; nobody shall be forgotten for that.
         "service.admission.alive_s": "600.0",
         "service.admission.forget_after_s": "3600.0",
@@ -179,6 +182,7 @@ def _nodes(
             topology.ENCODER,
             {
                 "encoder.model": str(encoder),
+                "encoder.num_threads": "1",  # more of many processes only wait for each other
                 "cameras": str(cameras),
                 "tick.period_s": str(_FRAME_S),
             },
@@ -210,12 +214,23 @@ def _start_world(
         vehicles=args.traffic,
         walkers=args.walkers,
     )
+    rig = folder / "rig.yaml"
+    rig.write_text(to_yaml(frame_rig(load_rig(args.workspace.config / _RIG))), encoding="utf-8")
     path = folder / "bridge.yaml"
-    path.write_text(bridge_yaml(roles, args.workspace.config / _RIG), encoding="utf-8")
+    path.write_text(bridge_yaml(roles, rig), encoding="utf-8")
     bridge = topology.node_command(
         topology.BRIDGE, arguments=("--config", str(path), "--port", str(port))
     )
     supervisor.start("bridge", bridge, environment=environment)
+
+
+def frame_rig(rig: Rig) -> Rig:
+    """A rig whose cameras see only what is driven by: nobody looks at the pictures between."""
+    sensors = tuple(
+        replace(s, attributes={**s.attributes, "sensor_tick": _FRAME_S}) if s.is_camera else s
+        for s in rig.sensors
+    )
+    return replace(rig, sensors=sensors)
 
 
 def bridge_yaml(roles: Sequence[str], rig_file: Path) -> str:
