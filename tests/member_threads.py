@@ -17,9 +17,10 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import _set_thread_isolation_mode
 from torch.testing._internal.distributed.multi_threaded_pg import ThreadLocalWorld
 
+from flad_pipeline.group.deadlines import TransportConfig
 from flad_pipeline.group.memory_link import MemoryNetwork
 from flad_pipeline.group.process_group import joined
-from flad_pipeline.group.transport import Transport, TransportConfig
+from flad_pipeline.group.transport import Transport
 
 Result = TypeVar("Result")
 

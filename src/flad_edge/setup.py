@@ -9,7 +9,7 @@ setup(
     name=PACKAGE,
     version="0.1.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed", "weights_data/*", "weights_data/swift/*"]},
+    package_data={PACKAGE: ["py.typed", "weights_data/*", "weights_data/swift/*", "weights_data/dwell/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
@@ -21,7 +21,10 @@ setup(
     entry_points={
         "console_scripts": [
             "edge = flad_edge.edge_node:main",
+            "conductor = flad_edge.conductor_node:main",
             "driver = flad_edge.driver_node:main",
+            "encoder_on_stages = flad_edge.encoder_on_stages_node:main",
+            "encoder_stage = flad_edge.encoder_stage_node:main",
             "uploader = flad_edge.uploader_node:main",
         ]
     },

@@ -12,6 +12,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
     ],
+    entry_points={"console_scripts": ["worker = flad_pipeline.worker_node:main"]},
     install_requires=["setuptools"],
     zip_safe=False,
     license="Apache-2.0",

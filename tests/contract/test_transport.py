@@ -16,10 +16,11 @@ from pipeline_of_members import train
 
 from flad_common.error_codes import GROUP_OVER, PEER_LATE, PEER_LOST
 from flad_pipeline.group.channel import ChannelConfig
+from flad_pipeline.group.deadlines import GroupError, TransportConfig
 from flad_pipeline.group.link import LinkEvents
 from flad_pipeline.group.memory_link import MemoryNetwork
 from flad_pipeline.group.packet import Kind, Packet, signed
-from flad_pipeline.group.transport import GroupError, Transport, TransportConfig
+from flad_pipeline.group.transport import Transport
 from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
 from flad_pipeline.wire import decode_into, encode
 

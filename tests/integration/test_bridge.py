@@ -26,7 +26,8 @@ from carla_msgs.msg import (
     CarlaWorldInfo,
 )
 from derived_object_msgs.msg import ObjectArray
-from flad_msgs.msg import Plan
+from flad_msgs.msg import DriverStatus, Plan
+from geometry_msgs.msg import PointStamped
 from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSCompatibility, qos_check_compatible
@@ -37,11 +38,12 @@ from tf2_msgs.msg import TFMessage
 
 from flad_bringup import topology
 from flad_carla.bridge import BridgeConfig, ControlTimeout
+from flad_carla.bridge_loop import BridgeLoop, BridgeLoopConfig, EgoConfig
 from flad_carla.bridge_node import BridgeNode
 from flad_carla.rig import Rig, load_rig
 from flad_carla.session import CarlaSession, SessionConfig
 from flad_carla.session_errors import ServerUnreachable, SpawnError, TownError
-from flad_common.config import from_mapping
+from flad_common.config import from_mapping, to_yaml
 from flad_common.periods import is_due
 from flad_common.ports import free_ports
 from flad_common.ros import qos
@@ -81,13 +83,14 @@ SMALL_RIG = from_mapping(
 class Loop:
     """A session, a bridge, and what a test wants from them."""
 
-    def __init__(self, port, supervisor, *, mode="lockstep"):
+    def __init__(self, port, supervisor, *, mode="lockstep", awaits=None, **bridge):
         config = SessionConfig(port=port)
         self.session = CarlaSession(config)
         self.session.load_town("Grid")
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self.bridge = BridgeNode(self.session, BridgeConfig(mode=mode), context=self.context)
+        config = BridgeConfig(mode=mode, **bridge)
+        self.bridge = BridgeNode(self.session, config, awaits=awaits, context=self.context)
         self.supervisor = supervisor
         self.plan_pubs = {}
         self.planners = {}
@@ -375,6 +378,50 @@ def test_a_vehicle_without_a_planner_is_named_at_the_start(loop):
     one.session.spawn_ego("vehicle_0", one.session.map.get_spawn_points()[0], NO_SENSORS)
     with pytest.raises(ControlTimeout, match="no planner for vehicle_0"):
         one.bridge.wait_for_planners(deadline_s=0.3)
+
+
+def test_in_lockstep_the_first_step_waits_for_encoder_and_driver(loop):
+    """What it brings before they hear it would be lost, and the world held for ever."""
+    one = loop(control_deadline_s=0.3, awaits={"vehicle_0": ("encoder", "driver")})
+    one.add_ego("vehicle_0")
+    one.bridge.wait_for_planners(deadline_s=20.0)
+    tick = one.session.tick()
+
+    def complaint():
+        try:
+            one.bridge.publish(tick)
+        except ControlTimeout as error:
+            return str(error)
+        return ""
+
+    assert "vehicle_0: encoder, driver;" in complaint()
+    clock = ("/clock", Clock, qos.CLOCK)
+    others = Listener([clock, ("/vehicle_0/target_point", PointStamped, qos.STATE)])
+    try:
+        heard = others.node.create_publisher(DriverStatus, "/vehicle_0/driver_status", qos.LATCHED)
+        others.spin_until(lambda: "vehicle_0: driver;" in complaint(), "the encoder being seen")
+        assert not others.hears(lambda: others.heard["/clock"], deadline_s=0.5)
+        heard.publish(DriverStatus())
+        others.spin_until(lambda: not complaint(), "the driver being seen")
+        others.spin_until(lambda: others.heard["/clock"], "the first step")
+    finally:
+        others.close()
+
+
+def test_slow_cameras_see_at_multiples_of_their_period(port, supervisor, tmp_path):
+    """Whatever the time is when the vehicles come: encoders answer multiples."""
+    rig = tmp_path / "rig.yaml"
+    rig.write_text(to_yaml(SMALL_RIG))
+    for num_before in (0, 1):
+        with CarlaSession(SessionConfig(port=port)) as session:
+            session.load_town("Grid")
+            for _ in range(num_before):
+                session.tick()
+            BridgeLoop(session, BridgeLoopConfig(egos=(EgoConfig(rig=rig),)), tmp_path)
+            ticks = [session.tick() for _ in range(6)]
+        with_picture = [t for t in ticks if "slow" in t.data["vehicle_0"]]
+        assert len(with_picture) == 3
+        assert all(is_due(t.stamp_ns, 0.1) for t in with_picture)
 
 
 def test_impossible_controls_are_refused_and_the_bridge_lives(loop):

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -47,6 +49,7 @@ class Stand:
         self.instruction_pub = node.create_publisher(String, f"/{ROLE}/instruction", LATCHED)
         self.notice_pub = node.create_publisher(String, f"/{ROLE}/notice", LATCHED)
         self.plans, self.statuses, self.requests = {}, [], []
+        self.is_silent = False
         node.create_subscription(Plan, f"/{ROLE}/plan", self._on_plan, STATE)
         node.create_subscription(
             DriverStatus, f"/{ROLE}/driver_status", self.statuses.append, LATCHED
@@ -99,9 +102,14 @@ class Stand:
             crc32=encoded.crc32,
             view_valid=[True],
         )
-        msg.header.stamp, msg.header.frame_id = ns_to_stamp(stamp_ns), ROLE
+        # As an encoder names the vehicle's frame that has the parameter vehicle_frame.
+        msg.header.stamp, msg.header.frame_id = ns_to_stamp(stamp_ns), "base_link"
         self.plans.pop(stamp_ns, None)
+        num_requests = len(self.requests)
         self.tokens_pub.publish(msg)
+        if self.is_silent:  # the edge hears it, and nobody says anything
+            self.until(lambda: len(self.requests) > num_requests, f"the request of frame {number}")
+            return None
         self.until(lambda: stamp_ns in self.plans, f"the plan of frame {number}")
         self.until(lambda: stamp_to_ns(self.status.header.stamp) == stamp_ns, "its status")
         return self.plans[stamp_ns]
@@ -112,6 +120,9 @@ class Stand:
     def _on_request(self, msg):
         """The edge: 1 m per waypoint; a "stop" is refused."""
         self.requests.append(msg)
+        assert msg.tokens.header.frame_id == ROLE
+        if self.is_silent:
+            return
         answer = DriveAnswer(session=msg.session, header=msg.tokens.header, latency_s=0.01)
         if "stop" in msg.instruction.lower():
             answer.outcome, answer.error = DriveAnswer.REFUSED, 803
@@ -194,6 +205,76 @@ def test_the_edge_drives_is_lost_and_comes_back(stand, tmp_path):
     before = one.requests[-1].session
     assert one.frame(1).source == "adllm"
     assert one.requests[-1].session != before
+
+    # Again, while the edge owes an answer: that frame has an end, too.
+    asked, unanswered = one.status.num_asked, one.status.num_unanswered
+    one.frame(10)
+    one.is_silent = True
+    one.frame(11)
+    one.is_silent = False
+    assert one.frame(2).source == "adllm"
+    counts = one.status
+    assert (counts.num_asked, counts.num_unanswered) == (asked + 3, unanswered + 1)
+    ended = counts.num_answered + counts.num_refused + counts.num_unanswered
+    assert counts.num_asked == ended
+
+
+def test_an_edge_that_says_nothing_is_not_waited_for_long_and_the_adm_has_its_time(stand, tmp_path):
+    straight_adllm(tmp_path / "adm.safetensors", speed_mps=3.0)
+    adm = {"adm": str(tmp_path / "adm.safetensors"), "adm_encoder_hash": f"'{ENCODER}'"}
+    one = stand(lockstep_deadline_s=2.0, **adm)
+    one.edge_comes()
+    one.tell(LEFT)
+    one.until(lambda: one.status.instruction == LEFT, "the instruction being heard")
+    assert one.frame(1).source == "adllm"
+    one.notice_pub.publish(String(data="The traffic light is red."))
+    one.until(lambda: one.status.notice == "The traffic light is red.", "the notice being heard")
+    one.is_silent = True
+    for number in range(2, 9):  # more than the ADM reads in a moment
+        one.frame(number)
+    one.until(lambda: 8 * FRAME_NS in one.plans, "the plan of frame 8")
+    assert one.plans[8 * FRAME_NS].source == "adm", one.plans[8 * FRAME_NS].note
+    assert not one.plans[2 * FRAME_NS].x  # the newest frame alone is the ADM's
+    one.is_silent = False
+
+    # The edge speaks again, first to a frame that was not waited for, and then hears once more
+    # what it did not answer.
+    assert one.frame(9).source == "adm"
+    for number in range(10, 13):
+        assert one.frame(number).source == "adllm"
+    red = [i for i, request in enumerate(one.requests, 1) if request.notice]
+    assert red == [2, 11]
+
+
+def test_in_realtime_the_adm_takes_over_and_an_older_frame_changes_nothing(stand, tmp_path):
+    straight_adllm(tmp_path / "adm.safetensors", speed_mps=3.0)
+    adm = {"adm": str(tmp_path / "adm.safetensors"), "adm_encoder_hash": f"'{ENCODER}'"}
+    patience = {"driver.answer_within_s": 5.0}  # a slow machine is no silent edge
+    one = stand(**{"mode": "realtime", **patience, **adm})
+    one.edge_comes()
+    one.tell(LEFT)
+    one.until(lambda: one.status.instruction == LEFT, "the instruction being heard")
+    for number in (1, 2):
+        assert one.frame(number).source == "adllm"
+    one.is_silent = True
+    one.frame(3)  # 0.2 s after the last answer: its plan is still good
+    assert 3 * FRAME_NS not in one.plans
+    one.frame(4)  # 0.4 s after it
+    one.until(lambda: 4 * FRAME_NS in one.plans, "the ADM's plan")
+    assert one.plans[4 * FRAME_NS].source == "adm"
+    one.until(lambda: one.status.num_nobody == 1, "the end of frame 3")
+    assert 3 * FRAME_NS not in one.plans
+    assert one.status.driver == DriverStatus.ADM
+    stamps = [stamp_to_ns(status.header.stamp) for status in one.statuses]
+    assert stamps == sorted(stamps)
+    one.is_silent = False
+    assert one.frame(5).source in ("adm", "adllm")  # both are asked; the first one drives
+    one.until(lambda: one.status.num_asked == 5, "the count")
+
+
+def test_without_an_adm_no_pytorch_is_loaded():
+    code = "import flad_edge.driver_node, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
 
 
 def test_a_blind_driver_shows_zeros_and_without_an_adm_nobody_drives(stand):

@@ -19,10 +19,13 @@ from flad_common import error_codes as codes
 from flad_common.ros.qos import LOCKSTEP
 from flad_common.supervision import Supervisor
 from flad_edge.adapt import release_cli
+from flad_edge.adapt.signed import seal
 from flad_edge.adapt.store import ReleaseStore
 from flad_edge.training.clip_file import clip_to_bytes, write_clip
+from flad_pipeline.aggregation.keys import VehicleKey
 
 _TUNING_S = 400.0
+pytestmark = pytest.mark.timeout(900)  # a tuning yields to whatever else the machine does
 
 
 class Adapting(Stand):
@@ -160,6 +163,23 @@ def test_the_command_line_publishes_to_the_running_edge_and_takes_back(edge, cap
     assert edge.drive().release == "base"
 
 
+def test_a_release_that_is_taken_back_while_it_is_loaded_never_drives(edge):
+    """Whoever rolls back while the edge loads gets what the store says, not what was under way."""
+    path, encoder = edge.folder / "fifth.safetensors", edge.folder / "encoder.safetensors"
+    make_adllm(path, 5)
+    edge.store.add("fifth", encoder=encoder, adllm=path, adm=path)
+    edge.store.scored("fifth", error_m=1.0, adm_error_m=1.0, clips_hash="1" * 16)
+    edge.store.publish("fifth", margin_m=0.0)
+    # Both calls are there before the loader has read the file.
+    calls = [edge.trigger.call_async(Trigger.Request())]
+    edge.until(calls[0].done, "an answer of the service")
+    edge.store.roll_back()
+    assert edge.serve_live().success
+    seen = len(edge.diagnostics)
+    edge.until(lambda: len(edge.diagnostics) > seen + 5, "five seconds of diagnostics")
+    assert edge.drive().release == "base" and edge.figures()["release"] == "base"
+
+
 def test_uploads_are_checked_kept_and_answered_and_start_a_tuning_that_goes_live(edge):
     def clip(seed, encoder_hash=edge.encoder_hash):
         about = {"source": "vehicle", "vehicle": "vehicle_7"}
@@ -169,6 +189,7 @@ def test_uploads_are_checked_kept_and_answered_and_start_a_tuning_that_goes_live
         (b"\x89PNG\r\n" + b"\0" * 500, "this is no clip"),
         (clip(1, encoder_hash="f" * 16), "of encoder 'ffff"),
         (clip(1)[:-1], "this is no clip"),
+        (seal(clip(1), VehicleKey.generate())[:-1], "this is no clip"),
     ]:
         receipt = edge.upload(bad)
         assert receipt.level == DiagnosticStatus.ERROR and words in receipt.message
@@ -178,6 +199,7 @@ def test_uploads_are_checked_kept_and_answered_and_start_a_tuning_that_goes_live
         receipt = edge.upload(clip(seed))
         assert (receipt.level, receipt.name) == (DiagnosticStatus.OK, "vehicle_7")
         assert (edge.folder / f"uploads/vehicle_7/{receipt.hardware_id}.safetensors").is_file()
+    assert edge.upload(clip(2)).level == DiagnosticStatus.OK, "its receipt may have been lost"
     before = len(edge.answers)
     names = edge.drive_until("base-t1", _TUNING_S)
     assert set(names[:-1]) == {"base"}, "it drove on meanwhile"
@@ -187,4 +209,4 @@ def test_uploads_are_checked_kept_and_answered_and_start_a_tuning_that_goes_live
     assert edge.store.log()[-1]["event"] == "published"
     edge.until(lambda: edge.figures()["release"] == "base-t1", "diagnostics that say so")
     assert edge.figures()["uploads_accepted"] == "2"
-    assert edge.figures()["uploads_refused"] == "UPLOAD_REFUSED 3"
+    assert edge.figures()["uploads_refused"] == "UPLOAD_REFUSED 4"

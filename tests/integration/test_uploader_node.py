@@ -21,9 +21,11 @@ from std_msgs.msg import String, UInt8MultiArray
 from flad_bringup import topology
 from flad_common.ros.qos import LATCHED, LOCKSTEP, SENSOR_OUT, STATE
 from flad_common.supervision import Supervisor
+from flad_edge.adapt.signed import check, unseal
 from flad_edge.training.clip_file import clip_from_bytes
 from flad_perception.ros.messages import ns_to_stamp
 from flad_perception.wire import WireDtype, encode_tokens
+from flad_pipeline.aggregation.keys import KeyRing, VehicleKey
 
 NS = 1_000_000_000
 NUM_TOKENS, DIM = 6, 8
@@ -34,8 +36,13 @@ _START_S = 240.0
 class Vehicle:
     """The rest of a vehicle, and an edge that only writes down what reaches it."""
 
-    def __init__(self, supervisor):
-        parameters = {"clips.max_frames": "10", "outbox.pause_s": "0.0"}
+    def __init__(self, supervisor, folder, key):
+        parameters = {
+            "clips.max_frames": "10",
+            "outbox.pause_s": "0.0",
+            "folder": str(folder),
+            "key": str(key),
+        }
         command = topology.node_command(
             topology.UPLOADER, vehicle="vehicle_0", parameters=parameters
         )
@@ -106,7 +113,12 @@ class Vehicle:
 @pytest.fixture
 def vehicle(tmp_path):
     with Supervisor(tmp_path / "logs") as supervisor:
-        one = Vehicle(supervisor)
+        VehicleKey.generate().save(tmp_path / "vehicle.pem")
+        one = Vehicle(supervisor, tmp_path / "clips", tmp_path / "vehicle.pem")
+        one.folder, one.key = (
+            tmp_path / "clips/vehicle_0",
+            VehicleKey.load(tmp_path / "vehicle.pem"),
+        )
         yield one
         one.close()
 
@@ -121,7 +133,10 @@ def test_only_features_words_and_relative_positions_leave_the_vehicle(vehicle):
         vehicle.moment(tick)
         tick += 1
         assert tick < 600, vehicle.child.tail()
-    data = vehicle.clips[0]
+    sealed = unseal(vehicle.clips[0])
+    data = sealed.clip
+    ring = KeyRing().enrol("vehicle_0", vehicle.key.public, today="2026-01-01")
+    check(sealed, "vehicle_0", ring)
     clip = clip_from_bytes(data)
     assert clip.num_frames == 10 and clip.instruction == "Turn left at the next crossing."
     assert list(clip.notices.values()) == ["Watch out, a pedestrian is ahead."]
@@ -150,11 +165,16 @@ def test_only_features_words_and_relative_positions_leave_the_vehicle(vehicle):
     for more in range(tick, tick + 40):
         vehicle.moment(more)
     assert len(vehicle.clips) == 1
+    # Until then, and after it, every clip is on the vehicle's disk.
+    waiting = sorted((vehicle.folder / "waiting").glob("*.safetensors"))
+    assert waiting[0].read_bytes() == data and len(waiting) > 1
     digits = hashlib.sha256(data).hexdigest()[:16]
     vehicle.receipt_pub.publish(
         DiagnosticStatus(level=DiagnosticStatus.OK, name="vehicle_0", hardware_id=digits)
     )
     vehicle.until(lambda: len(vehicle.clips) > 1, "the next clip")
+    assert (vehicle.folder / "sent" / waiting[0].name).read_bytes() == data
+    assert unseal(vehicle.clips[1]).clip == waiting[1].read_bytes()
 
 
 def _a_little(vehicle):

@@ -32,10 +32,12 @@ COMMANDS = (
     "record",
     "data",
     "train",
+    "federate",
     "keys",
     "bench",
     "profile",
     "plan",
+    "traces",
     "release",
     "doctor",
 )

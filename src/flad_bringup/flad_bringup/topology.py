@@ -88,13 +88,29 @@ UPLOADER = NodeSpec(
         ("diagnostics", "/diagnostics"),
     ),
 )
-"""Sends clips of features to the edge; no launch starts it: its owner decides what leaves."""
+"""Sends clips of features to the edge; its owner decides whether any leave: uploader:=true."""
 EDGE = NodeSpec(
     package="flad_edge",
     executable="edge",
     per_vehicle=False,
     lifecycle=True,
 )
+CONDUCTOR = NodeSpec(
+    package="flad_edge",
+    executable="conductor",
+    per_vehicle=False,
+    lifecycle=True,
+    optional=True,
+)
+"""Leads federated training on an edge; ``./flad federate`` starts it, or an operator."""
+WORKER = NodeSpec(
+    package="flad_pipeline",
+    executable="worker",
+    per_vehicle=True,
+    lifecycle=True,
+    optional=True,
+)
+"""A vehicle's part in federated training; its topics are the group's and ``/edge/train``."""
 BRIDGE = NodeSpec(
     package="flad_carla",
     executable="bridge",
@@ -102,7 +118,7 @@ BRIDGE = NodeSpec(
     lifecycle=False,
 )
 
-VEHICLE_NODES = (PLANNER, ENCODER, DRIVER)
+VEHICLE_NODES = (PLANNER, ENCODER, DRIVER, UPLOADER)
 """What runs on every vehicle."""
 EDGE_NODES = (EDGE,)
 """What runs on an edge, for all its vehicles; its topics begin with ``/edge``."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _DEFAULT_RIG = Path("rigs/demo.yaml")
+_CREW = ("encoder", "driver")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,16 @@ class EgoConfig:
     driver: Literal["none", "expert"] = knob(
         "none", unit="", doc="expert: it publishes plans for random destinations; none: others do."
     )
+    awaits: tuple[str, ...] = knob(
+        (),
+        unit="",
+        doc="In lockstep, who must be there before the first step, besides the planner: encoder, "
+        "driver.",
+    )
+
+    def __post_init__(self) -> None:
+        if strange := sorted(set(self.awaits) - set(_CREW)):
+            raise ValueError(f"{self.role}: awaits has {strange}, allowed are {list(_CREW)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +83,15 @@ class BridgeLoop:
         else:
             session.go_synchronous()
         points = session.map.get_spawn_points()
+        rigs = {ego.role: load_rig(_beside(config_dir, ego.rig)) for ego in config.egos}
         for ego in config.egos:
             if not 0 <= ego.spawn_point < len(points):
                 raise SpawnError(
                     f"{ego.role}: spawn_point is {ego.spawn_point}, the town has {len(points)}"
                 )
-            rig = load_rig(_beside(config_dir, ego.rig))
-            session.spawn_ego(ego.role, points[ego.spawn_point], rig, ego.blueprint)
+        session.meet_rhythm(max(rig.slowest_camera_s for rig in rigs.values()))
+        for ego in config.egos:
+            session.spawn_ego(ego.role, points[ego.spawn_point], rigs[ego.role], ego.blueprint)
         session.tick()  # from here on the vehicles stand in the world
         self._log_plan()
 

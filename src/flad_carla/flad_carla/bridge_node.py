@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import carla
@@ -28,6 +28,7 @@ from flad_carla.control_inbox import ControlInbox, StampedControl
 from flad_carla.cruise import Cruise
 from flad_carla.expert_node import ExpertPublisher
 from flad_carla.ros import messages
+from flad_carla.ros.crew import Crew
 from flad_carla.ros.diagnostics import BridgeHealth
 from flad_carla.ros.ego_topics import EgoTopics
 from flad_carla.ros.scene_topics import SceneTopics
@@ -44,6 +45,8 @@ class BridgeNode(Node):
         session: of the world.
         config: how it works in time.
         check: called while an answer is waited for; may raise to end the wait.
+        awaits: in lockstep, who must be there besides the planner before a vehicle's first step
+            (see :class:`Crew`), by role.
         kwargs: of the ROS node.
     """
 
@@ -53,6 +56,7 @@ class BridgeNode(Node):
         config: BridgeConfig,
         *,
         check: Callable[[], None] = lambda: None,
+        awaits: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__("bridge", **kwargs)
@@ -69,12 +73,15 @@ class BridgeNode(Node):
         self._scenes: dict[str, SceneTopics] = {}
         self._health = BridgeHealth(self)
         self._inboxes: dict[str, ControlInbox] = {}
+        self._crews = {role: Crew(self, role, names) for role, names in (awaits or {}).items()}
         self._step_ns = 0
 
     def close(self) -> None:
         """Take the topics away and leave the executor."""
         for role in list(self._topics):
             self._remove(role)
+        for crew in self._crews.values():
+            crew.destroy()
         self._health.destroy()
         self._world_topics.destroy()
         self._executor.remove_node(self)
@@ -84,8 +91,8 @@ class BridgeNode(Node):
     def publish(self, tick: Tick) -> None:
         """Publish everything that this step brought, the clock first and odometry last.
 
-        In lockstep the first call for a vehicle waits until its planner is there: a step that
-        nobody hears is never answered.
+        In lockstep the first call for a vehicle waits until its planner, and who else answers, is
+        there: a step that nobody hears is never answered.
 
         Raises:
             ControlTimeout: naming the vehicles that nobody listens to.
@@ -94,6 +101,7 @@ class BridgeNode(Node):
         self._follow_egos()
         if self._config.mode == "lockstep":
             self.wait_for_planners()
+            self._wait_for_crews()
         self._clock_pub.publish(ClockMsg(clock=messages.time_msg(tick.stamp_ns)))
         self._world_topics.publish(tick)
         for scene in self._scenes.values():
@@ -151,6 +159,25 @@ class BridgeNode(Node):
                 )
             self._check()
             self._executor.spin_once(timeout_sec=0.02)
+
+    def _wait_for_crews(self) -> None:
+        limit_s = self._config.control_deadline_s
+        end_s = time.monotonic() + limit_s
+        while missing := {
+            role: names for role, crew in self._crews.items() if (names := crew.missing())
+        }:
+            if time.monotonic() > end_s:
+                who = "; ".join(f"{role}: {', '.join(names)}" for role, names in missing.items())
+                raise ControlTimeout(
+                    f"not there within {limit_s:g} s: {who}; start them, or take them out of the "
+                    "bridge's awaits, and see that ROS_DOMAIN_ID is the same",
+                    tuple(missing),
+                )
+            self._check()
+            self._executor.spin_once(timeout_sec=0.02)
+        for crew in self._crews.values():
+            crew.destroy()
+        self._crews.clear()  # who goes later is missed by the planner
 
     def _is_driven(self, role: str) -> bool:
         return self._inboxes[role].manual.active or self._topics[role].is_heard()
@@ -314,7 +341,8 @@ def main(args: list[str] | None = None) -> None:
         config, folder = parse_arguments(arguments)
         session = CarlaSession(config.session)
         loop = BridgeLoop(session, config, folder)
-        node = BridgeNode(session, config.bridge)
+        awaits = {ego.role: ego.awaits for ego in config.egos if ego.awaits}
+        node = BridgeNode(session, config.bridge, awaits=awaits)
         loop.run(node, _experts(node, session, config))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

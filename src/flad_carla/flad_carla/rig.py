@@ -96,6 +96,11 @@ class Rig:
         if twice := sorted({i for i in ids if ids.count(i) > 1}):
             raise ValueError(f"sensor ids {twice} are used more than once; each is a topic")
 
+    @property
+    def slowest_camera_s(self) -> float:
+        """Longest period of a camera, 0 where all see every frame."""
+        return max((s.tick_s for s in self.sensors if s.is_camera), default=0.0)
+
     def check_rate(self, fixed_delta_s: float) -> None:
         """Check that every sensor speaks at whole numbers of steps, so that it can be awaited.
 

@@ -310,6 +310,7 @@ class RunInfo:
     seed: int
     driver_model: str = ""  # of a language driver: names of its files; "" for any other
     encoder: str = ""  # the vision encoder beside the driver, as it was asked for; "" none ran
+    route_digest: str = ""  # of what the route is: ids are of one file only
     index: int = 0  # position of the route in the file
     repetition: int = 0
     role: str = "vehicle_0"

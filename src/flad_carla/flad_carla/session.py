@@ -29,6 +29,7 @@ from flad_carla.session_world import (
     load_opendrive,
 )
 from flad_common.config import knob
+from flad_common.periods import is_due
 
 _log = logging.getLogger(__name__)
 
@@ -238,6 +239,17 @@ class CarlaSession:
             for name, event in gathered.events
         )
         return Tick(frame=frame, sim_time_s=now_s, snapshot=snapshot, data=data, events=events)
+
+    def meet_rhythm(self, period_s: float) -> None:
+        """Step until the next step's time is a multiple of ``period_s``; 0: not at all.
+
+        A camera slower than a step begins with the first one that it sees, and keeps that rhythm:
+        encoders and planners answer multiples of their periods.
+        """
+        step_s = self.config.fixed_delta_s
+        for _ in range(round(period_s / step_s)):
+            if is_due(self.tick().stamp_ns + round(step_s * 1e9), period_s):
+                return
 
     def apply_control(self, role: str, control: Any) -> None:
         """Give a ``carla.VehicleControl`` to a vehicle; it acts in the next step."""

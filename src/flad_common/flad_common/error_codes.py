@@ -355,6 +355,32 @@ TENSOR_MISMATCH = ErrorCode(
     help="All members must run the same schedule over the same partition and micro-batch size; the "
     "message names both tensors.",
 )
+ORDER_REFUSED = ErrorCode(
+    number=1005,
+    name="ORDER_REFUSED",
+    meaning="A vehicle and the edge do not agree about the round that is under way.",
+    help="Nothing, if the vehicle was away: it is asked again from the next rotation or round. Else "
+    "the message says what was asked for and what is there.",
+)
+JOURNAL_UNUSABLE = ErrorCode(
+    number=1006,
+    name="JOURNAL_UNUSABLE",
+    meaning="The folder of a federation is damaged, or of another model.",
+    help="Give the model and configuration that it was begun with, or another folder.",
+)
+STAGE_TOO_LARGE = ErrorCode(
+    number=1008,
+    name="STAGE_TOO_LARGE",
+    meaning="A stage would not fit into a vehicle's memory and was refused before it started.",
+    help="The message has the arithmetic. Give the vehicle fewer units, smaller or fewer "
+    "micro-batches, or free memory on it.",
+)
+NOBODY_TRAINS = ErrorCode(
+    number=1007,
+    name="NOBODY_TRAINS",
+    meaning="A round has no vehicle that can train, alone or together with others.",
+    help="The message says of each vehicle why; start more, or give them more memory or data.",
+)
 
 ERROR_CODES: tuple[ErrorCode, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, ErrorCode)

@@ -11,36 +11,33 @@ import time
 import traceback
 import uuid
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from flad_msgs.msg import DriveAnswer, DriveRequest, DriverStatus, Plan, SceneTokens
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.lifecycle import State, TransitionCallbackReturn
 from std_msgs.msg import String
 
 with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of it
     warnings.simplefilter("ignore")
     from rclpy.qos_event import SubscriptionEventCallbacks
 
-from flad_common.error_codes import MODEL_REFUSED, FladError
-from flad_common.ros.lifecycle import bring_to_active, reports_errors
+from flad_common.error_codes import INSTRUCTION_REFUSED, MODEL_REFUSED, FladError
+from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import ANSWERS, DIAGNOSTICS, LATCHED, LOCKSTEP, MANY, STATE
 from flad_edge.adm_worker import AdmWorker, SmallModel
 from flad_edge.driver import Driver, Ended, Who
 from flad_edge.driver_config import DriverNodeConfig
 from flad_edge.edge_watch import EdgeWatch
+from flad_edge.open_frames import OpenFrame, OpenFrames
 from flad_edge.ros import driver_messages as convert
 from flad_edge.ros.driver_health import health_msg
 from flad_edge.ros.driver_report import DriverReport
 from flad_edge.ros.messages import head_from_msg, request_from_msg
 from flad_edge.service.requests import Answer, Outcome
-from flad_edge.service.requests import DriveRequest as Request
 from flad_edge.spoken import Spoken
 from flad_perception.ros.messages import stamp_to_ns
 
@@ -49,19 +46,7 @@ _SETTLE_S = 1.0  # from hearing a topic to its publisher knowing us, in lockstep
 _CLOSE_S = 10.0
 
 
-@dataclass(slots=True)
-class _Frame:
-    """A frame whose driver is not known yet."""
-
-    stamp_ns: int
-    arrived_s: float
-    request: Request
-    how: Ended | None = None  # how the question to the edge ended, once it has
-    why: str = ""
-    adm_runs: bool = False
-
-
-class DriverNode(LifecycleNode):
+class DriverNode(ManagedNode):
     """Answers every frame with one ``driver_status`` and, in lockstep, one ``plan`` of its stamp.
 
     Attributes exist from configure to cleanup; the driver and the worker only while active.
@@ -121,7 +106,8 @@ class DriverNode(LifecycleNode):
         self._driver = Driver(
             config.driver, has_adm=self._model is not None, aligned=self._lockstep
         )
-        self._open: dict[int, _Frame] = {}
+        realtime_s = config.driver.answer_within_s
+        self._open = OpenFrames(config.lockstep_deadline_s if self._lockstep else realtime_s)
         self._adm: AdmWorker | None = None
         if self._model is not None:
             keep: Literal["all", "newest"] = "all" if self._lockstep else "newest"
@@ -137,7 +123,7 @@ class DriverNode(LifecycleNode):
             driver=self._driver,
             spoken=self._spoken,
             edge=self._edge,
-            num_open=lambda: sum(1 for frame in self._open.values() if frame.how is None),
+            num_open=self._open.__len__,
             says_none=self._lockstep,
         )
         result = super().on_activate(state)
@@ -170,9 +156,9 @@ class DriverNode(LifecycleNode):
 
     def close(self) -> None:
         """End the worker, also where the process ends without a transition."""
-        if self._active and self._adm is not None:
+        was_active, self._active = self._active, False
+        if was_active and self._adm is not None:
             self._adm.close(_CLOSE_S)
-        self._active = False
 
     def _load_adm(self, config: DriverNodeConfig) -> SmallModel | None:
         if not config.adm:
@@ -205,31 +191,39 @@ class DriverNode(LifecycleNode):
         arrived_s = time.monotonic()
         stamp_ns = stamp_to_ns(msg.header.stamp)
         if self._driver.begins_anew(stamp_ns):
-            self._driver.forget()
-            self._open.clear()
-            if self._adm is not None:
-                self._adm.forget()
-            self._session = uuid.uuid4().hex[:16]
+            self._begin_anew()
         if not self._driver.takes(stamp_ns):
             return
         frame = self._frame(msg, stamp_ns, arrived_s)
         if isinstance(frame, str):
             self._nobody(stamp_ns, frame)
             return
-        self._open[stamp_ns] = frame
         if not self._driver.asks_the_edge:
             self._start_adm(frame)
         elif self._lockstep and not self._edge.answers:
-            self._not_answered(frame, Ended.UNANSWERED, self._driver.why_not(stamp_ns))
+            self._give_up(frame)
         elif not self._lockstep and self._driver.is_adms(stamp_ns):
             frame.why = self._driver.why_not(stamp_ns)
             self._start_adm(frame)
 
-    def _frame(self, msg: SceneTokens, stamp_ns: int, arrived_s: float) -> _Frame | str:
+    def _begin_anew(self) -> None:
+        """Another drive: what is open ends here, and the edge hears another session."""
+        for frame in self._open.close_all():
+            self._driver.close(Who.NONE, frame.how or self._unanswered(frame))
+        self._driver.forget()
+        self._spoken.forget_lost()
+        self._report.forget()
+        if self._adm is not None:
+            self._adm.forget()
+        self._session = uuid.uuid4().hex[:16]
+
+    def _frame(self, msg: SceneTokens, stamp_ns: int, arrived_s: float) -> OpenFrame | str:
         """The frame, asked about where the edge drives; or why nobody can drive by it."""
         spoken = self._spoken
         if not spoken.instruction:
             return spoken.complaint or "no instruction has been given yet"
+        # The encoder names a frame of the vehicle there, perhaps base_link; the edge needs whose.
+        msg.header.frame_id = self._vehicle
         if self._config.driver.is_blind:
             msg = convert.zeroed(msg)
         budget_s = 0.0 if self._lockstep else self._config.driver.answer_within_s
@@ -248,14 +242,14 @@ class DriverNode(LifecycleNode):
             self._adm.remember(request)
         if self._driver.asks_the_edge:
             self._request_pub.publish(asked)
-        return _Frame(stamp_ns, arrived_s, request)
+        return self._open.open(stamp_ns, request, arrived_s)
 
     def _on_answer(self, msg: DriveAnswer) -> None:
         is_ours = self._active and msg.session == self._session
         if not is_ours or msg.header.frame_id != self._vehicle:
             return
         self._edge.is_deaf = False
-        frame = self._open.get(stamp_to_ns(msg.header.stamp))
+        frame = self._open.find(stamp_to_ns(msg.header.stamp))
         if frame is None or frame.how is not None:
             return  # its time is over; it is counted
         try:
@@ -265,13 +259,23 @@ class DriverNode(LifecycleNode):
             return
         if answer.outcome is Outcome.ANSWERED:
             self._driver.answered(frame.stamp_ns)
+            self._spoken.say_lost_again()
             frame.how = Ended.ANSWERED
             self._drive(frame, Who.ADLLM, answer)
         else:
+            if answer.error is not INSTRUCTION_REFUSED:  # else it may be the notice itself
+                self._spoken.lose(frame.request.notice)
             number = f"FLAD-{answer.error.number} {answer.error.name}: " if answer.error else ""
             self._not_answered(frame, Ended.REFUSED, f"{number}{answer.text}")
 
-    def _not_answered(self, frame: _Frame, how: Ended, why: str) -> None:
+    def _unanswered(self, frame: OpenFrame) -> Ended | None:
+        """How the question about a frame ends to which no answer is waited for any more."""
+        if not self._driver.asks_the_edge:
+            return None
+        self._spoken.lose(frame.request.notice)
+        return Ended.UNANSWERED
+
+    def _not_answered(self, frame: OpenFrame, how: Ended | None, why: str) -> None:
         frame.how = how
         frame.why = frame.why or why
         if frame.adm_runs:
@@ -289,32 +293,33 @@ class DriverNode(LifecycleNode):
         if not self._report.has_said_hello:
             self._say_hello(now_s)
         self._look_for_the_edge(now_s)
-        config = self._config
-        limit_s = config.lockstep_deadline_s if self._lockstep else config.driver.answer_within_s
-        for frame in [f for f in self._open.values() if now_s - f.arrived_s > limit_s]:
+        for frame in self._open.overdue(now_s):
             if frame.adm_runs:
-                how = frame.how or (Ended.UNANSWERED if self._driver.asks_the_edge else None)
+                how = frame.how or self._unanswered(frame)
                 self._nobody(frame.stamp_ns, f"{frame.why}; the ADM is late".lstrip("; "), how)
             else:
                 self._edge.is_deaf = True  # in lockstep the next frames do not wait as long
-                self._not_answered(frame, Ended.UNANSWERED, self._driver.why_not(frame.stamp_ns))
+                self._give_up(frame)
+
+    def _give_up(self, frame: OpenFrame) -> None:
+        """The edge's answer to a frame is not waited for any more."""
+        self._not_answered(frame, self._unanswered(frame), self._driver.why_not(frame.stamp_ns))
 
     # --- the ADM --------------------------------------------------------------------------------
 
-    def _start_adm(self, frame: _Frame) -> None:
+    def _start_adm(self, frame: OpenFrame) -> None:
         assert self._adm is not None
-        frame.adm_runs = True
+        self._open.adm_starts(frame, time.monotonic())
         self._adm.start()
 
     def _take_from_adm(self) -> None:
         if not self._active or self._adm is None:
             return
         for driven in self._adm.take():
-            frame = self._open.get(driven.stamp_ns)
+            frame = self._open.find(driven.stamp_ns)
             if frame is None:
                 continue  # the edge has answered it after all, or another drive has begun
-            if self._driver.asks_the_edge and frame.how is None:
-                frame.how = Ended.UNANSWERED
+            frame.how = frame.how or self._unanswered(frame)
             if driven.answer is None:
                 lines = traceback.format_exception(driven.error)
                 self.get_logger().error(f"the ADM broke off\n{''.join(lines)}")
@@ -327,8 +332,8 @@ class DriverNode(LifecycleNode):
 
     # --- what becomes of a frame ----------------------------------------------------------------
 
-    def _drive(self, frame: _Frame, who: Who, answer: Answer) -> None:
-        del self._open[frame.stamp_ns]
+    def _drive(self, frame: OpenFrame, who: Who, answer: Answer) -> None:
+        self._open.close(frame.stamp_ns)
         self._driver.close(who, frame.how)
         self._report.drove(
             frame.stamp_ns,
@@ -340,7 +345,7 @@ class DriverNode(LifecycleNode):
         )
 
     def _nobody(self, stamp_ns: int, why: str, how: Ended | None = None) -> None:
-        self._open.pop(stamp_ns, None)
+        self._open.close(stamp_ns)
         self._driver.close(Who.NONE, how)
         self._report.nobody(stamp_ns, why)
 
@@ -368,8 +373,8 @@ class DriverNode(LifecycleNode):
         self._report.publish()
         if not self._lockstep or is_there or not self._driver.asks_the_edge:
             return
-        for frame in [f for f in self._open.values() if f.how is None]:
-            self._not_answered(frame, Ended.UNANSWERED, self._driver.why_not(frame.stamp_ns))
+        for frame in self._open.at_the_edge():
+            self._give_up(frame)
 
     def _publish_diagnostics(self) -> None:
         if self._active:
@@ -383,20 +388,8 @@ class DriverNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node; with ``autostart`` it goes active by itself, where no launch does it."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = DriverNode()
-        if node.declare_parameter("autostart", False).value:
-            bring_to_active(node)
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            node.close()
-        rclpy.try_shutdown()
+    """Run the node; with ``autostart`` it goes active by itself."""
+    run_node(DriverNode, args)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from flad_msgs.msg import DriveAnswer, DriveRequest
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.lifecycle import State, TransitionCallbackReturn
 
 from flad_common.config import knob, section
 from flad_common.error_codes import MODEL_REFUSED, FladError
-from flad_common.ros.lifecycle import bring_to_active, reports_errors
+from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import ANSWERS, DIAGNOSTICS, MANY
 from flad_edge.adapt.store import ReleaseStore
@@ -71,7 +69,7 @@ class EdgeNodeConfig:
             raise ValueError(f"num_threads must not be negative, got {self.num_threads}")
 
 
-class EdgeNode(LifecycleNode):
+class EdgeNode(ManagedNode):
     """Answers every request with one message of the same stamp, vehicle and session while active.
 
     Attributes exist from configure to cleanup; the service and the worker only while active.
@@ -154,9 +152,11 @@ class EdgeNode(LifecycleNode):
         """End the threads and a tuning; also where the process ends without a transition."""
         if self._active:
             self._active = False
-            if self._adaptation:
-                self._adaptation.deactivate()
-            self._worker.close(_CLOSE_S)
+            try:
+                if self._adaptation:
+                    self._adaptation.deactivate()
+            finally:
+                self._worker.close(_CLOSE_S)
 
     def _first_model(self) -> ServedModel:
         config = self._config
@@ -252,20 +252,8 @@ class EdgeNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node; with ``autostart`` it goes active by itself, where no launch does it."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = EdgeNode()
-        if node.declare_parameter("autostart", False).value:
-            bring_to_active(node)
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            node.close()
-        rclpy.try_shutdown()
+    """Run the node; with ``autostart`` it goes active by itself."""
+    run_node(EdgeNode, args)
 
 
 if __name__ == "__main__":

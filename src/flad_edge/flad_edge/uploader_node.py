@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import array
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from flad_msgs.msg import DriverStatus, SceneTokens
 from nav_msgs.msg import Odometry
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.lifecycle import State, TransitionCallbackReturn
 from std_msgs.msg import String, UInt8MultiArray
 
-from flad_common.config import section
-from flad_common.ros.lifecycle import bring_to_active, reports_errors
+from flad_common.config import knob, section
+from flad_common.error_codes import UPLOAD_QUOTA
+from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import DIAGNOSTICS, LATCHED, LOCKSTEP, STATE
 from flad_edge.adapt.clip_builder import ClipBuilder, ClipBuilderConfig, SeenFrame
-from flad_edge.adapt.outbox import Outbox, OutboxConfig
-from flad_edge.training.clip_file import clip_to_bytes
+from flad_edge.adapt.outbox import Fate, Outbox, OutboxConfig
+from flad_edge.adapt.signed import seal
+from flad_edge.training.clip_file import FeatureClip, clip_to_bytes
 from flad_perception.ros.messages import stamp_to_ns, tokens_from_msg
 from flad_perception.wire import decode_tokens
+from flad_pipeline.aggregation.keys import VehicleKey
 from flad_planner.language.operator_text import RefusedTextError, TextLimits, accepted_text
 from flad_planner.ros.messages import ego_from_odometry
 
@@ -38,12 +41,20 @@ from flad_planner.ros.messages import ego_from_odometry
 class UploaderNodeConfig:
     """What is made of a drive, and how it goes out."""
 
+    folder: str = knob(
+        "~/.flad/clips",
+        unit="",
+        doc="Clips are here until the edge has them, below the vehicle's name.",
+    )
+    key: str = knob(
+        "", unit="", doc="The vehicle's private key (./flad keys new); empty: nothing is signed."
+    )
     clips: ClipBuilderConfig = section(ClipBuilderConfig, doc="How a drive is cut.")
     outbox: OutboxConfig = section(OutboxConfig, doc="How clips go out.")
     text: TextLimits = section(TextLimits, doc="What counts as an instruction or a notice.")
 
 
-class UploaderNode(LifecycleNode):
+class UploaderNode(ManagedNode):
     """Makes clips while active. Attributes exist from configure to cleanup."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -52,9 +63,15 @@ class UploaderNode(LifecycleNode):
 
     @reports_errors
     def on_configure(self, state: State) -> TransitionCallbackReturn:
-        """Make the topics."""
-        self._config = from_node(UploaderNodeConfig, self)
+        """Read the key and what waits from earlier drives, and make the topics.
+
+        Raises:
+            FladError: if the key is none.
+        """
+        self._config = config = from_node(UploaderNodeConfig, self)
         self._vehicle = self.get_namespace().strip("/").rsplit("/")[-1]
+        self._key = VehicleKey.load(Path(config.key).expanduser()) if config.key else None
+        self._outbox = Outbox(Path(config.folder).expanduser() / self._vehicle, config.outbox)
         self._clip_pub = self.create_lifecycle_publisher(UInt8MultiArray, "/edge/clips", LOCKSTEP)
         self._diagnostics_pub = self.create_lifecycle_publisher(
             DiagnosticArray, "diagnostics", DIAGNOSTICS
@@ -78,9 +95,8 @@ class UploaderNode(LifecycleNode):
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Start afresh: told nothing, nothing seen."""
         self._builder = ClipBuilder(self._config.clips, self._vehicle)
-        self._outbox = Outbox(self._config.outbox)
         self._instruction = self._notice = ""
-        self._last_refusal = ""
+        self._problem = ""
         self._num_bytes = 0
         result = super().on_activate(state)
         self._active = True
@@ -88,8 +104,8 @@ class UploaderNode(LifecycleNode):
 
     @reports_errors
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """What waits is forgotten."""
-        self._active = False
+        """Keep what there is of the drive; what waits is sent when the node is active again."""
+        self.close()
         return super().on_deactivate(state)
 
     @reports_errors
@@ -101,6 +117,12 @@ class UploaderNode(LifecycleNode):
         for publisher in (self._diagnostics_pub, self._clip_pub):
             self.destroy_lifecycle_publisher(publisher)
         return super().on_cleanup(state)
+
+    def close(self) -> None:
+        """Keep what there is of the drive, also where the process ends without a transition."""
+        if self._active:
+            self._active = False
+            self._keep(self._builder.finish())
 
     # --- what the vehicle is told and sees ------------------------------------------------------
 
@@ -148,38 +170,58 @@ class UploaderNode(LifecycleNode):
             return
         ego = ego_from_odometry(msg)
         pose = ego.pose
-        for clip in self._builder.pose(ego.stamp_ns, pose.x_m, pose.y_m, pose.yaw_rad):
-            self._outbox.put(clip_to_bytes(clip))
+        self._keep(self._builder.pose(ego.stamp_ns, pose.x_m, pose.y_m, pose.yaw_rad))
+
+    def _keep(self, clips: Iterable[FeatureClip]) -> None:
+        for clip in clips:
+            try:
+                if self._outbox.put(clip_to_bytes(clip)):
+                    continue
+                self._problem = "a clip was not kept: outbox.max_mib is full of unsent ones"
+            except OSError as error:
+                self._problem = f"a clip was not kept: {error}"
+            self.get_logger().error(self._problem, throttle_duration_sec=10.0)
 
     # --- to the edge ----------------------------------------------------------------------------
 
     def _on_receipt(self, msg: DiagnosticStatus) -> None:
         if not self._active or msg.name not in (self._vehicle, ""):
             return
-        accepted = msg.level == DiagnosticStatus.OK
-        if self._outbox.receipt(msg.hardware_id, accepted=accepted) and not accepted:
-            self._last_refusal = msg.message
-            self.get_logger().warning(f"the edge refused a clip: {msg.message}")
+        fate = _fate(msg)
+        if not self._outbox.receipt(msg.hardware_id, fate):
+            return
+        self._problem = ""
+        if fate != "accepted":
+            self._problem = f"the edge did not take a clip: {msg.message}"
+            self.get_logger().warning(self._problem)
 
     def _each_second(self) -> None:
         if not self._active:
             return
         listens = self._clip_pub.get_subscription_count() > 0
-        data = self._outbox.due(time.monotonic(), someone_listens=listens)
-        if data is not None:
+        clip = None
+        try:
+            clip = self._outbox.due(time.monotonic(), someone_listens=listens)
+        except OSError as error:
+            self._problem = f"a clip cannot be read: {error}"
+        if clip is not None:
+            data = clip if self._key is None else seal(clip, self._key)
             self._num_bytes += len(data)
             self._clip_pub.publish(UInt8MultiArray(data=array.array("B", data)))
         self._publish_diagnostics()
 
     def _publish_diagnostics(self) -> None:
-        values = {"waiting": self._outbox.num_waiting, "bytes_sent": self._num_bytes}
+        values = {
+            "waiting": self._outbox.num_waiting,
+            "bytes_sent": self._num_bytes,
+            "bytes_kept": self._outbox.num_bytes,
+        }
         values |= dict(sorted(self._outbox.counts.items()))
-        refused = self._outbox.counts["refused"] + self._outbox.counts["given_up"]
         status = DiagnosticStatus(
             name=f"{self.get_fully_qualified_name()}: uploads",
             hardware_id=self._vehicle,
-            level=DiagnosticStatus.WARN if refused else DiagnosticStatus.OK,
-            message=self._last_refusal or f"{self._outbox.counts['accepted']} clips accepted",
+            level=DiagnosticStatus.WARN if self._problem else DiagnosticStatus.OK,
+            message=self._problem or f"{self._outbox.counts['accepted']} clips accepted",
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
         )
         array_msg = DiagnosticArray(status=[status])
@@ -187,18 +229,16 @@ class UploaderNode(LifecycleNode):
         self._diagnostics_pub.publish(array_msg)
 
 
+def _fate(receipt: DiagnosticStatus) -> Fate:
+    if receipt.level == DiagnosticStatus.OK:
+        return "accepted"
+    errors = {value.value for value in receipt.values if value.key == "error"}
+    return "later" if str(UPLOAD_QUOTA.number) in errors else "refused"
+
+
 def main(args: list[str] | None = None) -> None:
-    """Run the node; with ``autostart`` it goes active by itself, where no launch does it."""
-    rclpy.init(args=args)
-    try:
-        node = UploaderNode()
-        if node.declare_parameter("autostart", False).value:
-            bring_to_active(node)
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
+    """Run the node; with ``autostart`` it goes active by itself."""
+    run_node(UploaderNode, args)
 
 
 if __name__ == "__main__":

@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from flad_msgs.msg import ScenePrediction, SceneTokens
 from geometry_msgs.msg import PointStamped
 from nav_msgs.msg import Odometry
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.lifecycle import State, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from flad_common.config import knob, section
-from flad_common.ros.lifecycle import bring_to_active, reports_errors
+from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import DIAGNOSTICS, LOCKSTEP, SENSOR, STATE, TF_STATIC, VIEW
 from flad_perception.live_input import needed_cameras
@@ -35,7 +33,7 @@ from flad_perception.ros import messages as convert
 from flad_perception.ros.health import health_msg
 from flad_perception.ros.markers import scene_markers
 from flad_perception.ros.static_frames import StaticFrames
-from flad_perception.scene_encoder import SceneEncoder, SceneEncoderConfig
+from flad_perception.scene_encoder import Place, SceneEncoder, SceneEncoderConfig
 from flad_perception.scene_output import SceneOutput
 from flad_perception.tick_sync import (
     LIDAR,
@@ -75,11 +73,17 @@ class EncoderNodeConfig:
     vehicle_frame: str = knob(
         "", unit="", doc="Frame of the vehicle's origin on the ground; empty: the namespace's name."
     )
+    stages: tuple[str, ...] = knob(
+        (),
+        unit="",
+        doc="Computers that run the model as a pipeline, this one first; empty: this one alone. "
+        "Needs flad_edge's executable encoder_on_stages.",
+    )
     encoder: SceneEncoderConfig = section(SceneEncoderConfig, doc="The model.")
     tick: TickSyncConfig = section(TickSyncConfig, doc="What belongs to one tick.")
 
 
-class EncoderNode(LifecycleNode):
+class EncoderNode(ManagedNode):
     """Answers every tick of its sensors with tokens and a prediction of the same stamp.
 
     Attributes exist from configure to cleanup; the worker and the sync only while active. Messages
@@ -89,8 +93,11 @@ class EncoderNode(LifecycleNode):
     LiDAR's place is known: who waits for that before the first step loses no sensor of it.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self, on_stages: Callable[[tuple[str, ...]], Place] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__("encoder", **kwargs)
+        self._on_stages = on_stages
         self._active = False
 
     @reports_errors
@@ -102,7 +109,15 @@ class EncoderNode(LifecycleNode):
         """
         self._config = config = from_node(EncoderNodeConfig, self)
         self._vehicle = config.vehicle_frame or self.get_namespace().strip("/").rsplit("/")[-1]
-        self._encoder = SceneEncoder(config.encoder, config.cameras)
+        place = None
+        if config.stages:
+            if self._on_stages is None:
+                raise ValueError(
+                    f"stages names {list(config.stages)}, and this executable runs the model "
+                    "alone; start encoder_on_stages of flad_edge, with the same parameters"
+                )
+            place = self._on_stages(config.stages)
+        self._encoder = SceneEncoder(config.encoder, config.cameras, place)
         self._encoder.run(LiveSensors(pictures={}))  # the first time takes longer
         cameras = needed_cameras(self._encoder.config, config.cameras)
         self._expected = [*cameras, *([LIDAR] if config.lidar else []), ODOMETRY]
@@ -337,20 +352,8 @@ class EncoderNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node; with ``autostart`` it goes active by itself, where no launch does it."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = EncoderNode()
-        if node.declare_parameter("autostart", False).value:
-            bring_to_active(node)
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            node.close()
-        rclpy.try_shutdown()
+    """Run the node; with ``autostart`` it goes active by itself."""
+    run_node(EncoderNode, args)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,9 +19,12 @@ from flad_perception.config import CONTRACT_VERSION, EncoderConfig, load_encoder
 from flad_perception.detections import decode_detections
 from flad_perception.live_input import encoder_input
 from flad_perception.live_sensors import LiveSensors
-from flad_perception.model.encoder import encode
+from flad_perception.model.encoder import VisionEncoder, encode
 from flad_perception.scene_output import SceneOutput
 from flad_perception.weights import load_encoder, shipped_weights
+
+Place = Callable[[VisionEncoder, str], Callable[..., Any]]
+"""Where a model runs: given it and its hash, what is called in its place."""
 
 _STOP = 1  # class of the stop sign head
 
@@ -64,12 +67,18 @@ class SceneEncoder:
     Args:
         config: which, where, and what it must be.
         carried: cameras of the vehicle; see :func:`flad_perception.live_input.needed_cameras`.
+        place: takes the model and its hash, and gives what runs it, elsewhere perhaps.
 
     Raises:
         FladError: MODEL_REFUSED, naming what differs.
     """
 
-    def __init__(self, config: SceneEncoderConfig, carried: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        config: SceneEncoderConfig,
+        carried: Collection[str] = (),
+        place: Place | None = None,
+    ) -> None:
         self._options = config
         self._carried = tuple(carried)
         path = model_file(config.model)
@@ -81,6 +90,7 @@ class SceneEncoder:
         self._check(path)
         self._device = torch.device(_device(config.device))
         self._model.to(self._device).eval()
+        self._run = place(self._model, self.model_hash) if place else None
 
     def run(self, sensors: LiveSensors) -> SceneOutput:
         """Encode one moment.
@@ -92,7 +102,7 @@ class SceneEncoder:
         frame = encoder_input(sensors, self.config, self._carried)
         began_s = time.perf_counter()
         with torch.inference_mode():
-            output = encode(self._model, frame.to(self._device))
+            output = encode(self._model, frame.to(self._device), self._run)
             tokens = output.tokens[0].float().cpu().numpy()
         inference_s = time.perf_counter() - began_s
         waypoints = output.waypoints_m[0].float().cpu().tolist()

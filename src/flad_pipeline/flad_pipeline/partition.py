@@ -186,7 +186,12 @@ def partition_from_json(text: str) -> Partition:
 
 
 def stage_bytes(
-    partition: Partition, costs: UnitCosts, *, num_micro_batches: int, schedule: str = "1f1b"
+    partition: Partition,
+    costs: UnitCosts,
+    *,
+    num_micro_batches: int,
+    schedule: str = "1f1b",
+    extra_in_flight: int = 0,
 ) -> dict[str, int]:
     r"""Memory that each vehicle's units need in training, in bytes.
 
@@ -206,14 +211,17 @@ def stage_bytes(
         costs: of one micro-batch.
         num_micro_batches: of a step.
         schedule: with ``gpipe`` all of them are in flight, with ``1f1b`` at most ``S - s`` at
-            stage ``s`` of ``S``. The owner's heads have one.
+            stage ``s`` of ``S``, and one more in a u-shaped pipeline, whose heads are a stage of
+            their own. The owner's heads have one.
+        extra_in_flight: beyond that.
     """
     last = len(partition.stages) - 1
+    more = extra_in_flight + int(partition.heads_from is not None)
     needs = {}
     for place, span in enumerate(partition.stages):
         flight = num_micro_batches
         if schedule == "1f1b":
-            flight = min(num_micro_batches, len(partition.stages) - place)
+            flight = min(num_micro_batches, len(partition.stages) - place + more)
         units = [costs.units[i] for i in partition.units_of(span.vehicle)]
         heads = partition.heads if place == 0 else range(0)
         static = [

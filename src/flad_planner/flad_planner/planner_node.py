@@ -7,21 +7,19 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-import rclpy
 from carla_msgs.msg import CarlaEgoVehicleControl
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from flad_msgs.msg import Plan as PlanMsg
 from flad_msgs.msg import PlannerStatus
 from nav_msgs.msg import Odometry, Path
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.lifecycle import State, TransitionCallbackReturn
 from std_msgs.msg import Bool, Header
 from visualization_msgs.msg import MarkerArray
 
 from flad_common.config import knob, section
 from flad_common.periods import is_due
-from flad_common.ros.lifecycle import bring_to_active, reports_errors
+from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import CONTROL, DIAGNOSTICS, LATCHED, STATE, VIEW
 from flad_planner.control import FULL_BRAKE
@@ -53,7 +51,7 @@ class PlannerNodeConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
-class PlannerNode(LifecycleNode):
+class PlannerNode(ManagedNode):
     """Answers every ``odometry`` with one ``control`` of the same stamp while active.
 
     Attributes exist from configure to cleanup.
@@ -287,17 +285,8 @@ class PlannerNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node; with ``autostart`` it goes active by itself, where no launch does it."""
-    rclpy.init(args=args)
-    try:
-        node = PlannerNode()
-        if node.declare_parameter("autostart", False).value:
-            bring_to_active(node)
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
+    """Run the node; with ``autostart`` it goes active by itself."""
+    run_node(PlannerNode, args)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import pytest
 from flad_bringup.bench import fleet
 from flad_bringup.bench.fleet_tally import Asked, FleetTally
 from flad_carla.bridge_loop import BridgeLoopConfig
-from flad_common.config import from_yaml
+from flad_carla.rig import load_rig
+from flad_common.config import from_yaml, to_yaml
 from flad_edge.service.requests import Outcome
 
 
@@ -48,11 +49,13 @@ def test_figures_say_what_the_slowest_vehicle_got():
         for vehicle in ("a", "b")[: 1 + number % 2]:
             tally.asked(_asked(vehicle, number))
             tally.ended(_asked(vehicle, number), Outcome.ANSWERED, 0.01, 0)
-    rows = fleet.rows(SimpleNamespace(tally=tally), asked=75, driven_s=10.0, took_s=30.0)
+    watch, cpu_s = SimpleNamespace(tally=tally), {"encoder": 12.0, "edge": 3.0}
+    rows = fleet.rows(watch, asked=75, driven_s=10.0, took_s=30.0, cpu_s=cpu_s)
     values = {row.name: row.value for row in rows}
     assert values["fleet_rate_hz"] == pytest.approx(2.5)
     assert values["fleet_rate_wall_hz"] == pytest.approx(2.5)
     assert values["fleet_answered_share"] == 1.0
+    assert (values["fleet_cpu_encoder"], values["fleet_cpu_all"]) == (1.2, 1.5)
     assert values["fleet_vehicle_latency_p99"] == pytest.approx(0.2)
     (promise,) = [row for row in rows if row.bar is not None]
     assert (promise.name, promise.holds) == ("fleet_unaccounted", True)
@@ -61,9 +64,16 @@ def test_figures_say_what_the_slowest_vehicle_got():
 def test_the_bridge_takes_the_fleet_and_keeps_its_vehicles_apart(tmp_path, workspace):
     roles = ["vehicle_0", "vehicle_1", "vehicle_2"]
     path = tmp_path / "bridge.yaml"
-    path.write_text(fleet.bridge_yaml(roles, workspace.config / "rigs/encoder.yaml"))
+    shipped = load_rig(workspace.config / "rigs/encoder.yaml")
+    rig_file = tmp_path / "rig.yaml"
+    rig_file.write_text(to_yaml(fleet.frame_rig(shipped)))
+    path.write_text(fleet.bridge_yaml(roles, rig_file))
     config = from_yaml(BridgeLoopConfig, path)
     assert [ego.role for ego in config.egos] == roles
     assert len({ego.spawn_point for ego in config.egos}) == 3
+    assert all(ego.awaits == ("encoder", "driver") for ego in config.egos)
     assert config.bridge.mode == "lockstep"
+    rig = load_rig(rig_file)
+    assert rig.slowest_camera_s == 0.2 > shipped.slowest_camera_s
+    assert [s.id for s in rig.sensors] == [s.id for s in shipped.sensors]
     assert all(ego.rig.is_file() and ego.driver == "none" for ego in config.egos)

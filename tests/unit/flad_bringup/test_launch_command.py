@@ -47,5 +47,22 @@ def test_with_an_adllm_there_are_an_edge_encoders_and_drivers_and_nobody_else_pl
     config_file = tmp_path / "launch" / "bridge.yaml"
     assert str(config_file) in found["bridge"]
     (ego,) = from_yaml(BridgeLoopConfig, config_file).egos
+    assert ego.awaits == ("encoder", "driver")
     assert ego.driver == "none" and ego.rig.name == "encoder.yaml" and ego.rig.is_file()
     assert "rgb_focus" in found["vehicle_0_encoder"]
+
+
+def test_in_lockstep_nobody_waits_for_what_never_comes(started, workspace, tmp_path):
+    """The planner awaits plans when the driver gives them; the bridge awaits who is started."""
+    found = started("--mode", "lockstep", "--adllm", "some.safetensors")
+    assert "plan_period_s:=0.2" in found["vehicle_0_planner"]
+    text = (workspace.config / "vehicle.yaml").read_text()
+    slower = tmp_path / "slower.yaml"
+    slower.write_text(text.replace("frame_period_s: 0.2", "frame_period_s: 0.4"))
+    found = started("--adllm", "some.safetensors", "--params-file", str(slower))
+    assert "plan_period_s:=0.4" in found["vehicle_0_planner"]
+
+    assert "plan_period_s" not in started("--mode", "lockstep")["vehicle_0_planner"]
+    started("--mode", "lockstep", "--encoder", "small")
+    (ego,) = from_yaml(BridgeLoopConfig, tmp_path / "launch" / "bridge.yaml").egos
+    assert ego.awaits == ("encoder",) and ego.driver == "expert" and ego.rig.is_file()

@@ -13,15 +13,15 @@ import pytest
 from made_up_drive import Drive
 
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
-from flad_carla.recorder.kicks import KickConfig, KickFilter
+from flad_carla.recorder.kicks import HARD, KickConfig, KickFilter
 from flad_carla.recorder.label import ExpertLabel
 from flad_carla.run_log import ControlView
 
 DRIVEN = ControlView(throttle=0.4, steer=0.1, brake=0.0)
 
 
-def kicks_of(drive, speed_mps=8.0, duration_s=120.0):
-    kicks = KickFilter()
+def kicks_of(drive, speed_mps=8.0, duration_s=120.0, config=None):
+    kicks = KickFilter(config)
     kicks.start(drive.info())
     times = np.arange(0.0, duration_s, 0.05)
     return times, np.array([kicks.apply(t, speed_mps, DRIVEN).steer - DRIVEN.steer for t in times])
@@ -54,6 +54,13 @@ def test_bursts_are_short_and_the_pauses_long_enough_to_recover():
             assert start - end >= config.min_interval_s - 0.1
         found.append(len(spans))
     assert np.mean(found) == pytest.approx(120.0 / config.mean_interval_s, rel=0.35)
+
+
+def test_hard_kicks_are_more_and_harder():
+    usual = [kicks_of(Drive(seed=seed))[1] for seed in range(8)]
+    hard = [kicks_of(Drive(seed=seed), config=HARD)[1] for seed in range(8)]
+
+    assert np.mean([np.abs(k) for k in hard]) > 2.0 * np.mean([np.abs(k) for k in usual])
 
 
 def test_kicks_go_both_ways():

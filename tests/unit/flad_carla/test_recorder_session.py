@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,10 @@ from flad_carla.evaluation.routes import read_routes
 from flad_carla.recorder import cli
 from flad_carla.recorder.fields import GpsPlane, world_to_gps_plane
 from flad_carla.recorder.layout import length_class, run_folder_name, town_number
+from flad_carla.recorder.runs import recorded_runs, remove_others
 from flad_carla.recorder.session import (
     choose_weather,
+    missing_routes,
     parse_size,
     recording_rig,
     write_rig,
@@ -45,6 +48,49 @@ def test_routes_get_the_weather_and_keep_the_rest(tmp_path):
         assert after[1].weather_at(0.0) == before[1].weather_at(0.0)
         for old, new in zip(before, after, strict=True):
             assert dataclasses.replace(new, weathers=old.weathers) == old
+
+
+def recorded(root, routes, only=(), seed=0, status="complete", **changes):
+    """As if these routes had been recorded."""
+    for route in read_routes(routes, only):
+        folder = root / f"routes_{len(list(root.glob('routes_*')))}"
+        folder.mkdir(parents=True)
+        document = {
+            "town": route.town,
+            "route_id": f"RouteScenario_{route.route_id}",
+            "route_digest": route.digest,
+            "repetition": 0,
+            "seed": seed,
+            "driver": "expert",
+            "status": status,
+        }
+        (folder / "run.json").write_text(json.dumps({**document, **changes}))
+
+
+def test_two_route_files_may_go_into_one_data_set(tmp_path):
+    """Both have routes 3 and 4; what one has recorded is not the other's, nor in its way."""
+    first, second = tmp_path / "first.xml", tmp_path / "second.xml"
+    first.write_text(LB1)
+    second.write_text(LB1.replace('x="30"', 'x="40"'))
+    root = tmp_path / "set"
+    recorded(root, first)
+    recorded(root, second, only=("3",), status="partial")
+
+    def missing(routes, seed=0, driver="expert"):
+        return missing_routes(routes, (), root, seed, driver)
+
+    assert missing(first) == [] and missing(second) == ["3", "4"]
+    assert missing(first, seed=1) == missing(first, driver="adllm") == ["3", "4"]
+    weathered = tmp_path / "weathered.xml"
+    write_routes(first, weathered, {"3": 14})
+    assert missing(weathered) == [], "its weather is chosen anew each time"
+    before = {folder.name for folder, _ in recorded_runs(root)}
+    remove_others(root, root / "routes_0")
+    assert {folder.name for folder, _ in recorded_runs(root)} == before
+
+    old = tmp_path / "old"  # of before routes were told apart
+    recorded(old, first, route_digest="")
+    assert missing_routes(second, (), old, 0, "expert") == []
 
 
 def test_random_weather_is_the_runs_own():

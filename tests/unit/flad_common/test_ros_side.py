@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import pytest
 import rclpy
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSCompatibility, ReliabilityPolicy, qos_check_compatible
 
 from flad_common.config import from_mapping, knob, section
 from flad_common.ros import qos
-from flad_common.ros.lifecycle import bring_to_active, reports_errors
+from flad_common.ros.lifecycle import ManagedNode, bring_to_active, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 
 
@@ -85,7 +85,7 @@ def test_an_integer_is_not_a_float_for_ros_either(make_node):
         from_node(Settings, make_node(role="vehicle_0", gains__kp=1))
 
 
-class Stumbling(LifecycleNode):
+class Stumbling(ManagedNode):
     def __init__(self):
         super().__init__("stumbling")
         self.said: list[str] = []
@@ -112,6 +112,69 @@ def test_what_a_transition_raises_is_logged_with_its_traceback():
     assert "on_configure failed" in node.said[0]
     assert "ValueError: kp must be positive, got -1.0" in node.said[0]
     node.destroy_node()
+
+
+class Noting(ManagedNode):
+    """Writes down what becomes of it."""
+
+    def __init__(self):
+        super().__init__("noting")
+        self.steps: list[str] = []
+
+    def on_configure(self, state) -> TransitionCallbackReturn:
+        self.steps.append("configure")
+        return super().on_configure(state)
+
+    def on_activate(self, state) -> TransitionCallbackReturn:
+        self.steps.append("activate")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state) -> TransitionCallbackReturn:
+        self.steps.append("deactivate")
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state) -> TransitionCallbackReturn:
+        self.steps.append("cleanup")
+        return super().on_cleanup(state)
+
+
+@pytest.mark.parametrize(
+    ("begun", "undone"),
+    [(0, []), (1, ["cleanup"]), (2, ["deactivate", "cleanup"])],
+)
+def test_a_node_that_is_shut_down_undoes_what_it_began(begun, undone):
+    node = Noting()
+    for transition in (node.trigger_configure, node.trigger_activate)[:begun]:
+        assert transition().name == "SUCCESS"
+    assert node.trigger_shutdown().name == "SUCCESS"
+    assert node.steps[begun:] == undone
+    node.destroy_node()
+
+
+def test_a_node_that_runs_is_closed_when_it_is_interrupted(monkeypatch):
+    """Also where the closing itself fails, ROS is left."""
+    made = []
+
+    class Short(Noting):
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+
+        def close(self):
+            self.steps.append("close")
+            raise TimeoutError("a job goes on")
+
+    def interrupted(node):
+        raise KeyboardInterrupt
+
+    left = []
+    monkeypatch.setattr(rclpy, "init", lambda args: None)
+    monkeypatch.setattr(rclpy, "try_shutdown", lambda: left.append(True))
+    monkeypatch.setattr(rclpy, "spin", interrupted)
+    with pytest.raises(TimeoutError, match="goes on"):
+        run_node(Short)
+    assert made[0].steps == ["close"] and left == [True]
+    made[0].destroy_node()
 
 
 PROFILES = {name: value for name, value in vars(qos).items() if name.isupper()}

@@ -125,23 +125,90 @@ def test_time_that_goes_back_is_another_drive():
         ClipBuilderConfig(min_frames=20, max_frames=10)
 
 
-def test_an_outbox_sends_one_at_a_time_and_accounts_for_every_clip():
-    config = OutboxConfig(max_waiting=2, receipt_within_s=10.0, pause_s=2.0, max_attempts=2)
-    outbox = Outbox(config)
+def test_what_there_is_of_a_drive_is_kept_when_it_ends():
+    builder = ClipBuilder(ClipBuilderConfig(max_frames=100, min_frames=5), "v")
+    assert drive(builder, 6.0) == []
+    (clip,) = builder.finish()
+    assert clip.num_frames == 30
+    assert clip.labelled.tolist() == [True] * 18 + [False] * 12, "2.5 s after it, nothing is known"
+    assert builder.finish() == []
+
+
+def test_a_builder_without_places_or_without_frames_stays_small():
+    blind = ClipBuilder(ClipBuilderConfig(max_frames=10, min_frames=5), "v")
+    for number in range(3000):
+        blind.frame(frame_at(100.0 + 0.2 * number))
+    assert len(blind._closed) == 8 and blind.finish() == []
+
+    builder = ClipBuilder(ClipBuilderConfig(min_frames=5), "v")
+    drive(builder, 3.0)
+    clips = []
+    for tick in range(3000):  # the encoder has died, the vehicle drives on
+        time_s = 103.0 + 0.05 * tick
+        clips += builder.pose(round(time_s * NS), *pose_at(time_s))
+        clips += builder.pose(round(time_s * NS), *pose_at(time_s))  # twice is not another drive
+    assert [clip.num_frames for clip in clips] == [15]
+    assert len(builder._poses) < 100
+
+
+def _outbox(folder, max_mib=1.0):
+    return Outbox(folder, OutboxConfig(max_mib=max_mib, receipt_within_s=10.0, pause_s=2.0))
+
+
+def _digits(data):
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def test_an_outbox_sends_one_at_a_time_and_gives_up_none(tmp_path):
+    outbox = _outbox(tmp_path)
     for data in (b"1", b"2", b"3"):
-        outbox.put(data)
+        assert outbox.put(data)
 
     def due(now_s, listens=True):
         return outbox.due(now_s, someone_listens=listens)
 
     assert due(0.0, listens=False) is None
-    assert due(0.0) == b"2", "the oldest gave way"
-    assert due(5.0) is None and not outbox.receipt("0" * 16, accepted=True)
-    assert due(10.0) == b"2" and due(19.9) is None
-    assert due(20.0) == b"3", "two attempts are enough"
-    assert outbox.receipt(hashlib.sha256(b"3").hexdigest()[:16], accepted=False)
-    outbox.put(b"4")
-    assert due(21.9) is None and due(22.0) == b"4", "driving comes first"
-    assert outbox.receipt(hashlib.sha256(b"4").hexdigest()[:16], accepted=True)
-    assert outbox.num_waiting == 0
-    assert outbox.counts == {"clips": 4, "gave_way": 1, "given_up": 1, "refused": 1, "accepted": 1}
+    assert due(0.0) == b"1"
+    assert due(5.0) is None and not outbox.receipt("0" * 16, "accepted")
+    assert due(10.0) == b"2", "the next has its turn"
+    assert due(29.9) is None and due(30.0) == b"3", "the wait doubles"
+    assert outbox.receipt(_digits(b"3"), "later")
+    assert due(31.0) is None and due(32.0) == b"1", "driving comes first"
+    assert outbox.receipt(_digits(b"1"), "refused")
+    assert due(34.0) == b"2"
+    assert outbox.receipt(_digits(b"2"), "accepted")
+    assert outbox.num_waiting == 1
+    assert outbox.counts == {"clips": 3, "unanswered": 2, "later": 1, "refused": 1, "accepted": 1}
+    kept = {path.parent.name: path.read_bytes() for path in tmp_path.glob("*/*.safetensors")}
+    assert kept == {"refused": b"1", "sent": b"2", "waiting": b"3"}
+
+
+def test_what_was_not_sent_survives_the_process(tmp_path):
+    first = _outbox(tmp_path)
+    for data in (b"1", b"2", b"3"):
+        first.put(data)
+    assert first.due(0.0, someone_listens=True) == b"1"  # and the process is killed
+    (tmp_path / "waiting/00000009_abc.partial").write_bytes(b"half")
+    again = _outbox(tmp_path)
+    again.put(b"4")
+    sent = []
+    while (clip := again.due(100.0 * len(sent), someone_listens=True)) is not None:
+        sent.append(clip)
+        again.receipt(_digits(clip), "accepted")
+    assert sent == [b"1", b"2", b"3", b"4"]
+
+
+def test_only_what_the_edge_has_makes_room(tmp_path):
+    clips = [bytes([number]) * 300_000 for number in range(5)]
+    outbox = _outbox(tmp_path)
+    assert all(outbox.put(clip) for clip in clips[:3])
+    assert not outbox.put(clips[3]), "nothing unsent gives way"
+    for clip in clips[:2]:
+        assert outbox.due(100.0 * clip[0] + 100.0, someone_listens=True) == clip
+        outbox.receipt(_digits(clip), "accepted")
+    again = _outbox(tmp_path)
+    assert again.put(clips[3])
+    there = {path.read_bytes()[0]: path.parent.name for path in tmp_path.glob("*/*.safetensors")}
+    assert there == {1: "sent", 2: "waiting", 3: "waiting"}, "the oldest sent one is gone"
+    assert again.num_bytes == 900_000
+    assert outbox.counts["no_room"] == 1

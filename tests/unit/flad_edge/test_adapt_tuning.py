@@ -17,14 +17,17 @@ from tiny_releases import CONFIG, make_adllm, make_clip, make_encoder
 
 from flad_common import error_codes as codes
 from flad_common.supervision import Supervisor
-from flad_edge.adapt import release_cli
+from flad_edge.adapt import release_cli, scoring
 from flad_edge.adapt.scoring import read_clips, score
+from flad_edge.adapt.signed import seal
 from flad_edge.adapt.store import ReleaseStore
 from flad_edge.adapt.trigger import TriggerConfig, TuneTrigger
+from flad_edge.adapt.tune_run import divided
 from flad_edge.adapt.tuner import AdaptConfig, Tuner
 from flad_edge.adapt.tuning import TuneConfig, tune
 from flad_edge.adapt.uploads import UploadBox, UploadConfig
 from flad_edge.training.clip_file import clip_to_bytes, write_clip
+from flad_pipeline.aggregation.keys import KeyRing, VehicleKey
 
 QUICK = TuneConfig(steps=40, batch_clips=3, replay_clips=3, window_frames=6, lr=0.01)
 
@@ -57,10 +60,62 @@ def test_an_upload_is_kept_as_it_came(tmp_path, live):
     receipt = box.take(data, live, 0.0)
     assert (receipt.error, receipt.vehicle) == (None, "vehicle_1")
     path = tmp_path / f"vehicle_1/{receipt.clip}.safetensors"
-    assert path.read_bytes() == data and (box.new_frames, box.num_bytes) == (12, len(data))
-    box.forget_new()
-    assert box.take(data, live, 0.0).error is codes.UPLOAD_QUOTA and box.new_frames == 0
+    assert path.read_bytes() == data and (box.num_frames, box.num_bytes) == (12, len(data))
+    again = box.take(data, live, 0.0)  # its receipt was lost
+    assert (again.error, again.clip) == (None, receipt.clip) and "already" in again.text
+    assert (box.num_frames, box.num_bytes) == (12, len(data))
+    assert box.counts == {"accepted": 1, "again": 1}
     assert read_clips([tmp_path])[0].about["vehicle"] == "vehicle_1"
+
+
+def test_with_a_ring_of_keys_only_the_vehicle_itself_uploads(tmp_path, live):
+    own, others = VehicleKey.generate(), VehicleKey.generate()
+    ring = tmp_path / "ring.yaml"
+    enrolled = KeyRing().enrol("vehicle_1", own.public, today="2026-01-01")
+    enrolled.save(ring)
+    box = UploadBox(tmp_path / "box", UploadConfig(vehicle_keys=str(ring)))
+
+    def why_not(data):
+        receipt = box.take(data, live, 0.0)
+        assert receipt.error in (None, codes.UPLOAD_REFUSED)
+        return receipt.text
+
+    data = clip_to_bytes(_upload(live, 1))
+    assert "bears no signature" in why_not(data)
+    assert "not that of vehicle_1" in why_not(seal(data, others))
+    sealed = seal(data, own)
+    assert "not that of vehicle_1" in why_not(sealed[: -len(data)] + clip_to_bytes(_upload(live)))
+    stranger = clip_to_bytes(_upload(live, 1, vehicle="vehicle_2"))
+    assert "no key is enrolled for 'vehicle_2'" in why_not(seal(stranger, own))
+    assert why_not(seal(b"", own)) and why_not(sealed[:30])
+    assert why_not(sealed) == "" and box.counts["accepted"] == 1
+    # The file is a clip again, and a key that is revoked counts no more, at once.
+    (kept,) = (tmp_path / "box").rglob("*.safetensors")
+    assert kept.read_bytes() == data
+    enrolled.revoke("vehicle_1", today="2026-01-02").save(ring)
+    assert "was revoked" in why_not(seal(clip_to_bytes(_upload(live, 2)), own))
+
+
+def test_a_drive_is_on_the_same_side_in_every_tuning(live):
+    clips = [_upload(live, seed) for seed in range(40)]
+    learned, told = divided(clips)
+    assert len(learned) + len(told) == 40 and 2 <= len(told) <= 20
+    _, more_told = divided([_upload(live, seed) for seed in range(100, 120)] + clips)
+    sides = {clip.tokens.tobytes() for clip in more_told}
+    assert all(clip.tokens.tobytes() in sides for clip in told)
+    assert not any(clip.tokens.tobytes() in sides for clip in learned)
+    assert divided(told[:1]) == (told[:1], []), "one clip is learned from"
+
+
+def test_an_upload_that_gives_way_while_a_tuning_begins_is_left_out(tmp_path, live, monkeypatch):
+    for seed in (1, 2, 3):
+        write_clip(tmp_path / f"{seed}.safetensors", _upload(live, seed))
+    paths = scoring.clip_paths([tmp_path])
+    monkeypatch.setattr(scoring, "clip_paths", lambda folders: paths)
+    paths[1].unlink()
+    assert len(scoring.read_uploads([tmp_path])) == 2
+    with pytest.raises(FileNotFoundError):
+        scoring.read_clips([tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -210,10 +265,12 @@ def test_the_tuner_runs_a_process_of_its_own_and_says_how_it_ended(tmp_path):
         tuner = Tuner(config, tmp_path / "store", supervisor, (str(script),))
         assert tuner.look(0.0, new_frames=0, busy_share=0.0) is None and not tuner.is_tuning
         assert tuner.look(1.0, new_frames=5, busy_share=0.0) is None and tuner.is_tuning
-        supervisor.children[-1].process.wait(60.0)
+        child = supervisor.children[-1]
+        child.process.wait(60.0)
         ended = tuner.look(2.0, new_frames=5, busy_share=0.0)
         assert ended.succeeded and not tuner.is_tuning
-        said = supervisor.children[-1].log_file.read_text().split("\n")
+        assert supervisor.children == (), "nobody signals a process that is not there any more"
+        said = child.log_file.read_text().split("\n")
         assert said[:2] == ["-m", "flad_edge.adapt.release_cli"]
         tuned = release_cli.build_parser().parse_args(said[2:-1])
         assert (tuned.publish, tuned.threads) == (0.02, 1)

@@ -142,6 +142,15 @@ def test_after_silence_a_process_may_begin_its_clock_anew():
     assert bench.ask_and_run(stamp_s=1.0).waypoints_m[0][0] == 1.0
 
 
+def test_a_process_that_takes_a_name_over_begins_a_history_of_its_own():
+    bench = Bench()
+    assert bench.ask_and_run("v", 1.0, frame=5.0, session="s1").waypoints_m[0] == (1.0, 5.0)
+    bench.clock.now_s += 3.0
+    # Its clock goes on where the other's ended: only the session tells them apart.
+    assert bench.ask_and_run("v", 1.2, frame=7.0, session="s2").waypoints_m[0] == (1.0, 7.0)
+    assert bench.service.figures()["dropped_session"] == 1
+
+
 def test_a_request_that_waits_keeps_the_name():
     bench = Bench()
     bench.ask(session="first")

@@ -12,10 +12,11 @@ from bad_network import BadLink, Faults
 from member_threads import in_threads, memory_transports, seeded, with_dds
 from pipeline_of_members import train
 
-from flad_common.error_codes import PEER_LATE, PEER_LOST, TENSOR_MISMATCH
+from flad_common.error_codes import GROUP_OVER, PEER_LATE, PEER_LOST, TENSOR_MISMATCH
 from flad_pipeline.group.channel import ChannelConfig
+from flad_pipeline.group.deadlines import GroupError, TransportConfig
 from flad_pipeline.group.memory_link import MemoryNetwork
-from flad_pipeline.group.transport import GroupError, Transport, TransportConfig
+from flad_pipeline.group.transport import Transport
 from flad_pipeline.wire import Encoding, encode
 
 QUICK = ChannelConfig(
@@ -186,6 +187,39 @@ def test_rounding_saves_bytes_and_learns_nearly_the_same(encoding):
         assert 0.0 < error < 0.02
         share = transports[0].counts()["bytes_sent"] / (4 * 4000)
     assert share < (0.51 if encoding is Encoding.FP16 else 0.26)
+
+
+def test_who_leaves_well_does_not_end_the_epoch_of_those_who_still_work_in_it():
+    config = TransportConfig(timeout_s=30.0, heartbeat_s=0.02)
+    with memory_transports(3, config) as (a, b, c):
+        for transport in (a, b, c):
+            transport.enter(1, (a.name, b.name, c.name))
+        send(a, b.name, torch.ones(1))
+        a.drain()
+        a.enter(2, (a.name, b.name, c.name))
+        with pytest.raises(GroupError, match="vehicle_0 has left epoch 1") as caught:
+            receive(c, a.name)  # ends by a's answer to a heartbeat, not by the deadline
+        assert caught.value.code is GROUP_OVER
+        send(c, b.name, torch.full((1,), 2.0))
+        assert receive(b, a.name).item() == 1.0
+        assert receive(b, c.name).item() == 2.0
+        assert b.is_in(1)
+        b.enter(2, (a.name, b.name, c.name))
+        with pytest.raises(GroupError, match=r"vehicle_1 has left|all others have left"):
+            receive(c, b.name)
+
+
+def test_who_comes_back_from_a_freeze_hears_how_its_epoch_ended():
+    config = TransportConfig(timeout_s=30.0, heartbeat_s=0.02)
+    with memory_transports(3, config) as (a, b, c):
+        for transport in (a, b, c):
+            transport.enter(1, (a.name, b.name, c.name))
+        a.abort("it was frozen", lost=c.name)
+        for transport in (a, b):
+            transport.enter(2, (a.name, b.name))
+        with pytest.raises(GroupError, match="it was frozen") as caught:
+            receive(c, b.name)
+        assert caught.value.lost == c.name
 
 
 def test_epochs_only_grow_and_members_are_different_names():

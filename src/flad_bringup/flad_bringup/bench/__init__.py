@@ -23,6 +23,10 @@ NAMES: tuple[str, ...] = (
     "learning",
     "exactness",
     "transport",
+    "recovery",
+    "throughput",
+    "memory",
+    "privacy",
     "swift",
 )
 """Every benchmark, in the order of ``docs/benchmarks.md``."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import random
 import sys
@@ -28,7 +29,7 @@ from flad_bringup.bench.exactness_case import (
     make_optimizer,
     micro_batches,
 )
-from flad_bringup.bench.exactness_member import result_file
+from flad_bringup.bench.exactness_member import fed_file, result_file
 from flad_bringup.bench.rows import Row
 from flad_carla.evaluation.domain import own_domain
 from flad_common.supervision import Supervisor
@@ -87,8 +88,27 @@ def measure(args: argparse.Namespace) -> list[Row]:
         if owners not in alone:
             alone[owners] = train_alone(plan, owners)
         found = train_together(plan, args.deadline_s)
-        rows += rows_of(name, found, alone[owners], len(set(owners)))
+        rows += rows_of(name, found, alone[owners])
+        if len(set(owners)) > 1:
+            rows.append(data_row(name, plan, owners, alone[owners]))
+        print("\n".join(f"{row.name}: {row.value:.3g}" for row in rows[-3:]), flush=True)
     return rows
+
+
+def data_row(name: str, plan: Plan, owners: tuple[str, ...], expected: dict[str, Tensor]) -> Row:
+    """Every vehicle's data matter: the least change of the weights were one vehicle's others."""
+    changes = []
+    for vehicle in sorted(set(owners)):
+        others = tuple("vehicle_9" if owner == vehicle else owner for owner in owners)
+        weights = train_alone(plan, others)
+        kept = [key for key in expected if key.startswith("weight/")]
+        changes.append(max(relative(weights[key], expected[key]) for key in kept))
+    return Row(
+        name=f"exactness_{name}_data_matter",
+        value=min(changes),
+        unit="relative, without a vehicle's data",
+        bar=100.0 * MOST_RELATIVE,
+    )
 
 
 def uneven(graph: UnitGraph, vehicles: list[str], numbers: random.Random) -> Partition:
@@ -203,12 +223,30 @@ def train_together(plan: Plan, deadline_s: float) -> dict[str, Tensor]:
             if not file.is_file():
                 raise RuntimeError(f"unit {unit} is nowhere after the last step")
             found |= unit_state_from_bytes(file.read_bytes()).tensors
+        check_fed(plan, folder)
         return found
 
 
-def rows_of(
-    name: str, found: dict[str, Tensor], expected: dict[str, Tensor], num_owners: int
-) -> list[Row]:
+def check_fed(plan: Plan, folder: Path) -> None:
+    """That each step's owner fed its own micro-batches, all of them, and nobody else did.
+
+    Raises:
+        RuntimeError: if not; it names vehicle and step.
+    """
+    owners = owners_of(plan)
+    for vehicle in sorted(set(owners)):
+        fed = json.loads(fed_file(folder, vehicle).read_text(encoding="utf-8"))
+        expected = {
+            str(step): [int(batch.targets) for batch in micro_batches(plan, vehicle, step)]
+            for step, owner in enumerate(owners)
+            if owner == vehicle
+        }
+        if fed != expected:
+            steps = sorted(set(fed) ^ set(expected), key=int) or "other data"
+            raise RuntimeError(f"{vehicle} fed {len(fed)} of {len(expected)} steps: {steps}")
+
+
+def rows_of(name: str, found: dict[str, Tensor], expected: dict[str, Tensor]) -> list[Row]:
     """How far two models are apart."""
     if found.keys() != expected.keys():
         raise RuntimeError(f"{name}: other tensors than in one process")
@@ -223,7 +261,6 @@ def rows_of(
             better="lower",
         ),
         Row(name=f"exactness_{name}_same_bits", value=same / len(expected), unit="of tensors"),
-        Row(name=f"exactness_{name}_owners", value=num_owners, unit="vehicles with data"),
     ]
 
 

@@ -109,7 +109,7 @@ def micro_batches(plan: Plan, vehicle: str, step: int) -> list[MicroBatch]:
 
 def case_loss(output: EncoderOutput, seed: int) -> Tensor:
     """The encoder's losses; a micro-batch's targets are drawn from its seed, at the owner."""
-    return encoder_losses(output, _targets(output, seed)).total
+    return encoder_losses(output, case_targets(output, seed)).total
 
 
 def _seed_of(seed: int, vehicle: str, step: int, micro_batch: int) -> int:
@@ -118,7 +118,8 @@ def _seed_of(seed: int, vehicle: str, step: int, micro_batch: int) -> int:
     return ((seed * 1009 + number) * 100_003 + step) * 1009 + micro_batch
 
 
-def _targets(output: EncoderOutput, seed: int) -> Targets:
+def case_targets(output: EncoderOutput, seed: int) -> Targets:
+    """What the heads should have said, drawn from a seed."""
     numbers = torch.Generator().manual_seed(seed)
     size = len(output.light_logits)
     detection = torch.rand(output.detection.shape, generator=numbers)

@@ -44,6 +44,8 @@ class Member:
         self.store = UnitStore(graph, make_optimizer, first.units_of(vehicle))
         self._cut: dict[int, UnitState] = {}
         self._cut_step = -1
+        self.fed: dict[int, list[int]] = {}
+        """By step, the seeds of the micro-batches that this vehicle fed into steps that counted."""
 
     def run(self) -> None:
         """All phases that this vehicle has a part in."""
@@ -90,6 +92,8 @@ class Member:
             is_owner = self._vehicle == phase.partition.owner
             batches = micro_batches(self._plan, self._vehicle, step) if is_owner else []
             trainer.step(step, batches)
+            if is_owner:
+                self.fed[step] = [int(batch.targets) for batch in batches]
 
     def _back_up(self, step: int) -> None:
         """A common cut: a copy here, a copy at the edge."""
@@ -103,6 +107,7 @@ class Member:
     def _go_back(self, phase: Phase) -> None:
         """To the cut before ``phase``; only units that were elsewhere come from the edge's copy."""
         assert self._cut_step == phase.first_step
+        self.fed = {step: seeds for step, seeds in self.fed.items() if step < phase.first_step}
         wanted = set(phase.partition.units_of(self._vehicle))
         for unit in set(self.store.held) - wanted:
             self.store.take_unit(unit, phase.first_step)
@@ -122,6 +127,11 @@ def backup_file(folder: Path, unit: int, step: int) -> Path:
 def result_file(folder: Path, unit: int) -> Path:
     """Where a unit lies after the last step."""
     return folder / f"unit_{unit}.safetensors"
+
+
+def fed_file(folder: Path, vehicle: str) -> Path:
+    """What a vehicle fed: JSON, seeds of micro-batches by step."""
+    return folder / f"fed_{vehicle}.json"
 
 
 def _die_amid_a_step(store: UnitStore) -> None:

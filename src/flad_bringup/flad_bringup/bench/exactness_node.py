@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import rclpy
 import torch
 
 from flad_bringup.bench.exactness_case import read_plan
-from flad_bringup.bench.exactness_member import Member, result_file
-from flad_pipeline.group.transport import Transport, TransportConfig
+from flad_bringup.bench.exactness_member import Member, fed_file, result_file
+from flad_pipeline.group.deadlines import TransportConfig
+from flad_pipeline.group.transport import Transport
 from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
 
 _MATCH_S = 300.0
@@ -44,6 +46,7 @@ def main() -> None:
         for unit in member.store.held:
             data = member.store.state_of(unit, end).to_bytes()
             result_file(folder, unit).write_bytes(data)
+        fed_file(folder, vehicle).write_text(json.dumps(member.fed), encoding="utf-8")
     finally:
         transport.close()
         rclpy.try_shutdown()

@@ -14,6 +14,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,8 @@ from flad_bringup.bench.fleet_node import FleetWatch
 from flad_bringup.bench.rows import Row
 from flad_carla.evaluation.domain import own_domain
 from flad_carla.evaluation.processes import start_simulator
-from flad_carla.rig import load_rig
+from flad_carla.rig import Rig, load_rig
+from flad_common.config import to_yaml
 from flad_common.ports import free_ports
 from flad_common.supervision import Supervisor
 from flad_edge.adllm.config import load_adllm_config
@@ -75,28 +77,28 @@ def measure(args: argparse.Namespace) -> list[Row]:
                 environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
                 for name, command in _nodes(args, roles, encoder, adllm).items():
                     supervisor.start(name, command, environment=environment)
-                # The bridge waits for planners only: what it sends before an encoder hears it is
-                # lost, and in lockstep nobody would ever answer that tick.
                 watch.until(watch.is_ready, "every node of the fleet being there", _START_S)
                 _start_world(args, supervisor, folder, roles, environment)
-                return _watched(args, watch)
+                return _watched(args, watch, supervisor)
             finally:
                 watch.close()
 
 
-def _watched(args: argparse.Namespace, watch: FleetWatch) -> list[Row]:
+def _watched(args: argparse.Namespace, watch: FleetWatch, supervisor: Supervisor) -> list[Row]:
     watch.until(lambda: watch.tally.num_asked > 0, "the first request", _START_S)
-    first_s, began_s = watch.sim_time_s, time.monotonic()
+    first_s, began_s, before = watch.sim_time_s, time.monotonic(), _cpu_s(supervisor)
     end_s = first_s + 60.0 * args.sim_minutes
     while watch.sim_time_s < end_s:
         step_s = min(end_s, watch.sim_time_s + 5.0)
         watch.until(partial(_has_reached, watch, step_s), "five simulated seconds", _SILENT_S)
     driven_s, took_s = watch.sim_time_s - first_s, time.monotonic() - began_s
+    after = _cpu_s(supervisor)
+    cpu_s = {kind: after[kind] - before[kind] for kind in after}
     tally = watch.tally
     # The world goes on: it is enough that all requests up to now have ended.
     asked = tally.num_asked
     _settle(watch)
-    return rows(watch, asked=asked, driven_s=driven_s, took_s=took_s)
+    return rows(watch, asked=asked, driven_s=driven_s, took_s=took_s, cpu_s=cpu_s)
 
 
 def _has_reached(watch: FleetWatch, time_s: float) -> bool:
@@ -111,7 +113,21 @@ def _settle(watch: FleetWatch) -> None:
         return  # then some are lost, and the figures say so
 
 
-def rows(watch: FleetWatch, *, asked: int, driven_s: float, took_s: float) -> list[Row]:
+def _cpu_s(supervisor: Supervisor) -> dict[str, float]:
+    """Processor time of the children so far, all vehicles of a kind of node together."""
+    ticks_hz = os.sysconf("SC_CLK_TCK")
+    found: dict[str, float] = {}
+    for child in supervisor.children:
+        kind = child.name.rsplit("_", 1)[-1]
+        # proc(5): utime and stime are fields 14 and 15, the name before them may hold anything
+        fields = Path(f"/proc/{child.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        found[kind] = found.get(kind, 0.0) + (int(fields[11]) + int(fields[12])) / ticks_hz
+    return found
+
+
+def rows(
+    watch: FleetWatch, *, asked: int, driven_s: float, took_s: float, cpu_s: Mapping[str, float]
+) -> list[Row]:
     """What the ear heard.
 
     Args:
@@ -119,6 +135,7 @@ def rows(watch: FleetWatch, *, asked: int, driven_s: float, took_s: float) -> li
         asked: requests until the end of the measured time.
         driven_s: simulated.
         took_s: of wall time.
+        cpu_s: of processor time, by kind of process.
     """
     tally = watch.tally
     answered = tally.outcomes[Outcome.ANSWERED]
@@ -136,6 +153,10 @@ def rows(watch: FleetWatch, *, asked: int, driven_s: float, took_s: float) -> li
         ("fleet_vehicle_latency_p99", tally.vehicle_latency_s(99.0), "s", {"better": "lower"}),
         ("fleet_sim_seconds", driven_s, "s", {}),
         ("fleet_realtime", driven_s / took_s, "s/s", {}),
+        *(
+            (f"fleet_cpu_{kind}", spent_s / driven_s, "s of one core per simulated second", {})
+            for kind, spent_s in {**cpu_s, "all": sum(cpu_s.values())}.items()
+        ),
     )
     return [Row(name=n, value=float(v), unit=u or "1", **more) for n, v, u, more in found]
 
@@ -147,6 +168,7 @@ def _nodes(
     edge = {
         "model": str(adllm),
         "encoder_hash": f"'{model_hash_of(str(encoder))}'",  # text, even if it is all digits
+        "num_threads": "1",
         # A simulated second may take long here; nobody shall be forgotten for that.
         "service.admission.alive_s": "600.0",
         "service.admission.forget_after_s": "3600.0",
@@ -160,6 +182,7 @@ def _nodes(
             topology.ENCODER,
             {
                 "encoder.model": str(encoder),
+                "encoder.num_threads": "1",  # more of many processes only wait for each other
                 "cameras": str(cameras),
                 "tick.period_s": str(_FRAME_S),
             },
@@ -191,12 +214,23 @@ def _start_world(
         vehicles=args.traffic,
         walkers=args.walkers,
     )
+    rig = folder / "rig.yaml"
+    rig.write_text(to_yaml(frame_rig(load_rig(args.workspace.config / _RIG))), encoding="utf-8")
     path = folder / "bridge.yaml"
-    path.write_text(bridge_yaml(roles, args.workspace.config / _RIG), encoding="utf-8")
+    path.write_text(bridge_yaml(roles, rig), encoding="utf-8")
     bridge = topology.node_command(
         topology.BRIDGE, arguments=("--config", str(path), "--port", str(port))
     )
     supervisor.start("bridge", bridge, environment=environment)
+
+
+def frame_rig(rig: Rig) -> Rig:
+    """A rig whose cameras see only what is driven by: nobody looks at the pictures between."""
+    sensors = tuple(
+        replace(s, attributes={**s.attributes, "sensor_tick": _FRAME_S}) if s.is_camera else s
+        for s in rig.sensors
+    )
+    return replace(rig, sensors=sensors)
 
 
 def bridge_yaml(roles: Sequence[str], rig_file: Path) -> str:
@@ -204,7 +238,8 @@ def bridge_yaml(roles: Sequence[str], rig_file: Path) -> str:
     lines = ["egos:"]
     for number, role in enumerate(roles):
         lines.append(
-            f"  - {{role: {role}, rig: {rig_file}, spawn_point: {number * _SPAWN_STRIDE}}}"
+            f"  - {{role: {role}, rig: {rig_file}, spawn_point: {number * _SPAWN_STRIDE}, "
+            "awaits: [encoder, driver]}"
         )
     return "\n".join([*lines, "bridge:", "  mode: lockstep", ""])
 

@@ -118,11 +118,16 @@ def commands(args: argparse.Namespace) -> list[tuple[str, list[str], str]]:
         found.append(("edge", edge, "release"))
     for ego in egos:
         for spec in topology.VEHICLE_NODES:
+            if spec is topology.UPLOADER:
+                continue  # the edge that is started here has no store of releases to tune
             parameters = {"mode": args.mode, "use_sim_time": "true"}
             if spec is topology.ENCODER:
                 if args.encoder == "off":
                     continue
                 parameters |= _encoder_parameters(args.encoder, Path(config_file).parent / ego.rig)
+            if spec is topology.PLANNER and args.adllm is not None:
+                # In lockstep it awaits a plan of every such stamp: those of the driver's frames.
+                parameters["plan_period_s"] = str(_frame_period_s(config, params_file))
             if spec is topology.DRIVER:
                 if args.adllm is None:
                     continue
@@ -137,24 +142,35 @@ def commands(args: argparse.Namespace) -> list[tuple[str, list[str], str]]:
 
 
 def _bridge_config(args: argparse.Namespace, config: Any, loop: Any) -> Path:
-    """The bridge's file; where an edge drives, a copy in which nobody else plans."""
+    """The bridge's file; a copy where it must know of an encoder, or of an edge that drives."""
     given: Path = args.config_file or args.workspace.config / "bridge.yaml"
-    if args.adllm is None:
+    crew = ([] if args.encoder == "off" else ["encoder"]) + (["driver"] if args.adllm else [])
+    if not crew:
         return given
     read = config.from_yaml(loop.BridgeLoopConfig, given)
-    rig = args.workspace.config / "rigs" / "encoder.yaml"
+    changes: dict[str, Any] = {"driver": "none"} if args.adllm else {}
     egos = [
         dataclasses.replace(
             ego,
-            driver="none",
-            rig=(given.parent / ego.rig).resolve() if args.config_file else rig,
+            rig=(given.parent / ego.rig).resolve(),
+            awaits=tuple(dict.fromkeys([*ego.awaits, *crew])),
+            **changes,
         )
         for ego in read.egos
     ]
+    if args.adllm and not args.config_file:  # what the shipped encoder sees by
+        rig = args.workspace.config / "rigs" / "encoder.yaml"
+        egos = [dataclasses.replace(ego, rig=rig) for ego in egos]
     file: Path = args.workspace.runs / "launch" / "bridge.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(config.to_yaml(dataclasses.replace(read, egos=tuple(egos))), encoding="utf-8")
     return file
+
+
+def _frame_period_s(config: Any, params_file: Path) -> float:
+    driver: Any = importlib.import_module("flad_edge.driver_config")
+    read = config.from_yaml(driver.DriverNodeConfig, params_file, "driver")
+    return float(read.driver.frame_period_s)
 
 
 def _encoder_hash(model: str) -> str:

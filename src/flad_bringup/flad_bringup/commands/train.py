@@ -7,7 +7,7 @@ import argparse
 import importlib
 from collections.abc import Mapping
 
-SUMMARY = "train a model: encoder, adllm, adm, swift"
+SUMMARY = "train a model: encoder, adllm, adm, swift, dwell"
 NEEDS = ("vehicle", "train", "edge")
 HANDS_OVER = True
 
@@ -16,6 +16,7 @@ MODELS: Mapping[str, str] = {
     "adllm": "flad_edge.training.cli",
     "adm": "flad_edge.training.adm_cli",
     "swift": "flad_edge.swift.training_cli",
+    "dwell": "flad_edge.mobility.dwell_cli",
 }
 """What can be trained, and the module whose ``main`` parses the rest of the line."""
 

@@ -287,6 +287,7 @@ class Evaluation:
             driver=self._config.driver,
             protocol=self._protocol.name,
             seed=seed,
+            route_digest=job.route.digest,
             index=job.index,
             repetition=job.repetition,
             role=ROLE,

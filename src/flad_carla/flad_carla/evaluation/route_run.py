@@ -200,10 +200,7 @@ class RouteRun:
         slow = any(s.is_camera and s.tick_s > step_s for s in self._setup.rig.sensors)
         if period_s is None or not slow:
             return
-        for _ in range(round(period_s / step_s)):
-            tick = self._session.tick()
-            if is_due(tick.stamp_ns + round(step_s * 1e9), period_s):
-                return
+        self._session.meet_rhythm(period_s)
 
     def _spawn(self, role: str, transform: carla.Transform) -> Any:
         self._clear_start(transform)

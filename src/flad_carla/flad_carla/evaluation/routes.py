@@ -7,6 +7,7 @@ Positions are in CARLA's frame (metres, degrees). The planner that turns them in
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import xml.etree.ElementTree as ET
@@ -87,6 +88,15 @@ class RouteConfig:
     positions: tuple[Position, ...]
     weathers: tuple[WeatherPoint, ...] = ()
     scenarios: tuple[ScenarioConfig, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """8 hexadecimal digits of where it leads and what happens there, whatever the weather.
+
+        Two files may both have a route 1; this tells them apart, wherever the files lie.
+        """
+        text = repr((self.town, self.positions, self.scenarios))
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def weather_at(self, percentage: float) -> dict[str, float]:
         """Weather at ``percentage`` of the route, linear between the points given."""

@@ -20,10 +20,11 @@ from flad_carla.evaluation.driver_options import (
 from flad_carla.evaluation.harness import Evaluation, EvaluationConfig
 from flad_carla.evaluation.language_driver import LANGUAGE_DRIVERS
 from flad_carla.evaluation.progress_bar import ProgressBar
+from flad_carla.evaluation.routes import read_routes
 from flad_carla.evaluation.venue import VenueConfig
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
 from flad_carla.recorder.favoured_lights import FavouredLights
-from flad_carla.recorder.kicks import KickFilter
+from flad_carla.recorder.kicks import HARD, KickConfig, KickFilter
 from flad_carla.recorder.rescue import Rescue
 from flad_carla.recorder.runs import COMPLETE, recorded_runs, salvage
 from flad_carla.recorder.session import (
@@ -45,6 +46,8 @@ INCOMPLETE = 1  # a run crashed or the disk ran full; the same command goes on
 BAD_INPUT = 2
 NO_SIMULATOR = 3
 INTERRUPTED = 130
+
+_KICKS = {"on": KickConfig(), "hard": HARD}
 
 _EPILOG = """
 The data set has LMDrive's folders and fields: see docs or flad_carla/recorder/fields.py. Complete
@@ -92,7 +95,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--rig", default="lmdrive", help="sensors: a file, or a name (default: %(default)s)")
     add(
-        "--kicks", choices=["on", "off"], default="on", help="push the car off its way now and then"
+        "--kicks",
+        choices=["on", "hard", "off"],
+        default="on",
+        help="push the car off its way now and then, or often and harder (default: %(default)s)",
     )
     add(
         "--rescue",
@@ -174,6 +180,8 @@ def _record_missing(args: argparse.Namespace, config: RecorderConfig, rig: Rig) 
         if not missing:
             print(f"seed {seed}: complete already", file=sys.stderr)
             continue
+        if num_done := len(read_routes(args.routes, only)) - len(missing):
+            print(f"seed {seed}: {num_done} routes are complete already", file=sys.stderr)
         weather_ids = {route: choose_weather(args.weather, route, seed) for route in missing}
         with tempfile.TemporaryDirectory(prefix="flad_record_") as scratch:
             routes, rig_file = Path(scratch) / args.routes.name, Path(scratch) / "rig.yaml"
@@ -221,7 +229,7 @@ def _drive(
         evaluation = Evaluation(
             evaluation_config,
             observers=[recorder, StopWhenFull(recorder)],
-            control_filter=KickFilter() if args.kicks == "on" else None,
+            control_filter=KickFilter(_KICKS[args.kicks]) if args.kicks in _KICKS else None,
             helper=Rescue() if args.rescue == "on" and args.driver in LANGUAGE_DRIVERS else None,
             light_timer=FavouredLights() if args.lights == "favoured" else None,
             progress=bar,

@@ -252,6 +252,7 @@ class _Run:
             "format": 1,
             "status": status,
             "route_id": info.route_id,
+            "route_digest": info.route_digest,
             "index": info.index,
             "repetition": info.repetition,
             "town": info.town,

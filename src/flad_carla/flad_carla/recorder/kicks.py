@@ -45,6 +45,12 @@ class KickConfig:
                 )
 
 
+HARD = KickConfig(
+    mean_interval_s=4.0, min_interval_s=2.0, duration_s=(0.5, 1.0), lateral_mps2=(1.0, 3.0)
+)
+"""For a model that has to keep its lane: a third of the time is spent on the way back."""
+
+
 @dataclass(frozen=True)
 class _Kick:
     start_s: float

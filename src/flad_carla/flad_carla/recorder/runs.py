@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,13 @@ class RunKey:
     repetition: int
     seed: int
     driver: str
+    route_digest: str
+    """Of what the route is; empty in data sets of before it was noted, and equal to any other."""
+
+    def is_same_as(self, other: RunKey) -> bool:
+        """Whether both are recordings of one run."""
+        known = self.route_digest and other.route_digest
+        return self == (other if known else replace(other, route_digest=self.route_digest))
 
 
 def run_key(document: dict[str, Any]) -> RunKey:
@@ -36,6 +43,7 @@ def run_key(document: dict[str, Any]) -> RunKey:
         repetition=document["repetition"],
         seed=document["seed"],
         driver=document["driver"],
+        route_digest=document.get("route_digest", ""),
     )
 
 
@@ -76,7 +84,7 @@ def remove_others(root: Path, finished: Path) -> None:
     """Remove other recordings of the run that ``finished`` holds completely."""
     key = run_key(json.loads((finished / RUN).read_text(encoding="utf-8")))
     for folder, document in recorded_runs(root):
-        if folder != finished and run_key(document) == key:
+        if folder != finished and run_key(document).is_same_as(key):
             shutil.rmtree(folder)
 
 

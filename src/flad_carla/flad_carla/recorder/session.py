@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flad_carla.evaluation.routes import read_routes
+from flad_carla.evaluation.routes import RouteConfig, read_routes
 from flad_carla.recorder.dataset import CAMERAS, FOCUS, DatasetRecorder
 from flad_carla.recorder.runs import RunKey, completed_keys
 from flad_carla.recorder.weather import NAMES, weather_parameters
@@ -57,13 +57,18 @@ def missing_routes(
     return [
         route.route_id
         for route in read_routes(routes, only)
-        if _key(route.town, route.route_id, seed, driver) not in done
+        if not any(_key(route, seed, driver).is_same_as(key) for key in done)
     ]
 
 
-def _key(town: str, route_id: str, seed: int, driver: str) -> RunKey:
+def _key(route: RouteConfig, seed: int, driver: str) -> RunKey:
     return RunKey(
-        town=town, route_id=f"RouteScenario_{route_id}", repetition=0, seed=seed, driver=driver
+        town=route.town,
+        route_id=f"RouteScenario_{route.route_id}",
+        repetition=0,
+        seed=seed,
+        driver=driver,
+        route_digest=route.digest,
     )
 
 

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Helpers for lifecycle nodes."""
+"""What all lifecycle nodes have in common: how they end, and how they run."""
 
 from __future__ import annotations
 
 import functools
 import traceback
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+import rclpy
+from lifecycle_msgs.msg import State as StateMsg
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 
-    Callback = Callable[[Any, State], TransitionCallbackReturn]
+Callback = Callable[[Any, State], TransitionCallbackReturn]
 
 
 def reports_errors(callback: Callback) -> Callback:
@@ -26,6 +28,51 @@ def reports_errors(callback: Callback) -> Callback:
             raise
 
     return wrapped
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node that leaves nothing at work behind, however it ends."""
+
+    @reports_errors
+    def on_shutdown(self, state: State) -> TransitionCallbackReturn:
+        """Undo what was begun: rclpy's own goes on publishing where the node was active."""
+        if state.state_id == StateMsg.PRIMARY_STATE_ACTIVE:
+            self.on_deactivate(state)
+        if state.state_id != StateMsg.PRIMARY_STATE_UNCONFIGURED:
+            self.on_cleanup(state)
+        return super().on_shutdown(state)
+
+    def close(self) -> None:
+        """End the node's own threads and processes, also where no transition ends it."""
+
+
+def run_node(make: Callable[[], ManagedNode], args: list[str] | None = None) -> None:
+    """Run a node until it is interrupted, then close it: the ``main`` of every lifecycle node.
+
+    With the parameter ``autostart`` it goes active by itself, where no launch does it.
+
+    Args:
+        make: the node's class.
+        args: of the command line, for ROS.
+
+    Raises:
+        RuntimeError: if it should start itself and could not; its log has the reason.
+    """
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = make()
+        if node.declare_parameter("autostart", False).value:
+            bring_to_active(node)
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        try:
+            if node is not None:
+                node.close()
+        finally:
+            rclpy.try_shutdown()
 
 
 def bring_to_active(node: LifecycleNode) -> None:

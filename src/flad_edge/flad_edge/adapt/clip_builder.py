@@ -18,6 +18,7 @@ from flad_edge.training.clip_file import FRAME_INTERVAL_S, UNKNOWN, FeatureClip
 
 _NS = 1_000_000_000
 _JITTER_S = 0.05
+_MOST_CLOSED = 8  # clips that wait for the places after them; more only where none come
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ class ClipBuilder:
         self._config = config
         self._vehicle = vehicle
         self._open: list[SeenFrame] = []
-        self._closed: deque[list[SeenFrame]] = deque()
+        self._closed: deque[list[SeenFrame]] = deque(maxlen=_MOST_CLOSED)
         self._poses: deque[_Pose] = deque()
 
     def frame(self, frame: SeenFrame) -> None:
@@ -107,13 +108,18 @@ class ClipBuilder:
         """The vehicle is there now, in any fixed frame (x, y, yaw counter-clockwise).
 
         Returns:
-            The clips that are complete: all of their waypoints have been reached.
+            The clips that are complete: all of their waypoints have been reached, or time has gone
+            back, and another drive begins.
         """
-        if self._poses and stamp_ns <= self._poses[-1].stamp_ns:
-            self._forget()  # another drive: time has gone back
+        done: list[FeatureClip] = []
+        if self._poses and stamp_ns == self._poses[-1].stamp_ns:
+            return done
+        if self._poses and stamp_ns < self._poses[-1].stamp_ns:
+            done += self.finish()
         self._poses.append(_Pose(stamp_ns, x_m, y_m, yaw_rad))
         horizon_ns = round(self._config.horizon_s * _NS)
-        done = []
+        if self._open and self._open[-1].stamp_ns + horizon_ns <= stamp_ns:
+            self.cut()  # nothing is seen any more
         while self._closed and self._closed[0][-1].stamp_ns + horizon_ns <= stamp_ns:
             clip = self._built(self._closed.popleft())
             if clip is not None:
@@ -124,10 +130,17 @@ class ClipBuilder:
             self._poses.popleft()
         return done
 
-    def _forget(self) -> None:
-        self._open, self._closed, self._poses = [], deque(), deque()
+    def finish(self) -> list[FeatureClip]:
+        """The drive is over: what there is of it, where the places after a frame are known."""
+        self.cut()
+        done = [clip for frames in self._closed if (clip := self._built(frames)) is not None]
+        self._closed.clear()
+        self._poses.clear()
+        return done
 
     def _built(self, frames: list[SeenFrame]) -> FeatureClip | None:
+        if not self._poses:
+            return None
         waypoints_m = self._waypoints_m(np.array([f.stamp_ns for f in frames]))
         if not np.isfinite(waypoints_m).all(axis=(1, 2)).any():
             return None

@@ -8,6 +8,7 @@ over the frames V whose waypoints are known, as in :mod:`flad_edge.adllm.losses`
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -45,6 +46,31 @@ def read_clips(folders: Iterable[Path]) -> list[FeatureClip]:
         OSError: if a path is not there.
         ValueError: if a file holds no clip, or there is none at all.
     """
+    return [read_clip(path) for path in clip_paths(folders)]
+
+
+def read_uploads(folders: Iterable[Path]) -> list[FeatureClip]:
+    """The same of folders in which clips come and go: those that go meanwhile are left out.
+
+    Raises:
+        OSError, ValueError: as :func:`read_clips`.
+    """
+    clips = []
+    for path in clip_paths(folders):
+        with contextlib.suppress(FileNotFoundError):  # it gave way to a newer one
+            clips.append(read_clip(path))
+    if not clips:
+        raise ValueError("all clips were gone before they were read")
+    return clips
+
+
+def clip_paths(folders: Iterable[Path]) -> list[Path]:
+    """Files of clips below folders (or single files), in order.
+
+    Raises:
+        OSError: if a path is not there.
+        ValueError: if there is none at all.
+    """
     paths = []
     for path in folders:
         if not path.exists():
@@ -52,7 +78,7 @@ def read_clips(folders: Iterable[Path]) -> list[FeatureClip]:
         paths += [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
     if not paths:
         raise ValueError("there are no clips (*.safetensors) to score on")
-    return [read_clip(path) for path in paths]
+    return paths
 
 
 def clips_hash(clips: Iterable[FeatureClip]) -> str:
@@ -60,11 +86,12 @@ def clips_hash(clips: Iterable[FeatureClip]) -> str:
 
     Tokens have no part in it: the same drives as another encoder sees them are the same drives.
     """
-    digests = sorted(_drive_digest(clip) for clip in clips)
+    digests = sorted(drive_digest(clip) for clip in clips)
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
-def _drive_digest(clip: FeatureClip) -> bytes:
+def drive_digest(clip: FeatureClip) -> bytes:
+    """Tells drives apart, whatever encoder saw them."""
     words = json.dumps([clip.instruction, sorted(clip.notices.items()), clip.num_frames])
     found = hashlib.sha256(words.encode())
     found.update(clip.waypoints_m.tobytes())

@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flad_edge.adapt.scoring import Score, read_clips, score, score_release
+from flad_edge.adapt.scoring import (
+    Score,
+    drive_digest,
+    read_clips,
+    read_uploads,
+    score,
+    score_release,
+)
 from flad_edge.adapt.store import ReleaseStore
 from flad_edge.adapt.tuning import TuneConfig, tune
 from flad_edge.adllm.weights import load_adllm, save_adllm
@@ -89,13 +96,11 @@ def run_tuning(
         raise ValueError(f"{store.root} has no live release; publish one before it is tuned")
     encoder_hash = live.release.encoder_hash
 
-    def own(folders: Sequence[Path]) -> list[FeatureClip]:
-        return [c for c in read_clips(folders) if c.encoder_hash == encoder_hash]
+    def own(clips: Sequence[FeatureClip]) -> list[FeatureClip]:
+        return [c for c in clips if c.encoder_hash == encoder_hash]
 
-    mine = own(uploads)
-    learned = [c for i, c in enumerate(mine) if i % _HELD_BACK_EVERY or len(mine) < 2]
-    told = [c for i, c in enumerate(mine) if not i % _HELD_BACK_EVERY and len(mine) >= 2]
-    old = own(replay) if replay else []
+    learned, told = divided(own(read_uploads(uploads)))
+    old = own(read_clips(replay)) if replay else []
     clips = read_clips(held_out)
     model = load_adllm(live.adllm).model
     before = score_release(store, live.release.name, clips).adllm
@@ -130,6 +135,18 @@ def run_tuning(
         uploads_before_m=uploads_before_m,
         uploads_after_m=uploads_after_m,
     )
+
+
+def divided(
+    uploads: Sequence[FeatureClip],
+) -> tuple[list[FeatureClip], list[FeatureClip]]:
+    """Clips to learn from, and about every fifth one to tell by whether it helped.
+
+    A drive is on the same side in every tuning: what one learned from tells nothing of the next.
+    """
+    told = [c for c in uploads if drive_digest(c)[0] % _HELD_BACK_EVERY == 0]
+    learned = [c for c in uploads if drive_digest(c)[0] % _HELD_BACK_EVERY]
+    return (learned, told) if learned else (told, [])
 
 
 def _error_m(clips: Sequence[FeatureClip], model: Any) -> float:

@@ -108,6 +108,7 @@ class Tuner:
         if child.is_running:
             return None
         self._child = None
+        self._supervisor.stop_child(child)  # its number may soon be another process's
         self._trigger.ended(now_s)
         return TuningEnded(succeeded=child.process.returncode == 0, text=child.tail(4))
 

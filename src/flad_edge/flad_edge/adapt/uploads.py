@@ -18,8 +18,10 @@ from pathlib import Path
 
 from flad_common.config import knob
 from flad_common.error_codes import UPLOAD_QUOTA, UPLOAD_REFUSED, ErrorCode, FladError
+from flad_edge.adapt import signed
 from flad_edge.service.releases import Release
 from flad_edge.training.clip_file import FeatureClip, clip_from_bytes
+from flad_pipeline.aggregation.keys import KeyRing
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_TEXT = 500
@@ -38,6 +40,12 @@ class UploadConfig:
     max_clips_per_minute: int = knob(12, unit="1/min", doc="Of one vehicle; more are refused.")
     max_vehicles: int = knob(256, unit="1", doc="That may upload; one more is refused.")
     min_frames: int = knob(10, unit="1", doc="With known waypoints, that a clip must have.")
+    vehicle_keys: str = knob(
+        "",
+        unit="",
+        doc="Ring of vehicles' public keys (./flad keys enrol), read anew for every upload; clips "
+        "without the signature of their vehicle are refused. Empty: signatures are not looked at.",
+    )
 
     def __post_init__(self) -> None:
         if not self.max_vehicle_mib > 0.0:
@@ -77,29 +85,37 @@ class UploadBox:
         for path in root.glob("*/*.safetensors"):
             self._bytes[path.parent.name] += path.stat().st_size
         self.counts: Counter[str] = Counter()
-        """Uploads by how they ended (``accepted``, or an error), and clips that ``gave_way``."""
-        self.new_frames = 0
-        """With known waypoints, taken since :meth:`forget_new`."""
+        """Uploads by how they ended (``accepted``, ``again`` where the clip was here already, or an
+        error), and clips that ``gave_way``."""
+        self.num_frames = 0
+        """With known waypoints, taken since the start."""
 
     def take(self, data: bytes, release: Release, now_s: float) -> Receipt:
         """Keep a clip, or say why not.
 
         Args:
-            data: as :func:`flad_edge.training.clip_file.clip_to_bytes` gives it; from anybody.
+            data: as :func:`flad_edge.training.clip_file.clip_to_bytes` gives it, perhaps under
+                a signature; from anybody.
             release: the live one, whose encoder's tokens are wanted.
             now_s: on the caller's steady clock.
 
         Raises:
             OSError: if the disk is full.
         """
+        sealed = signed.unseal(data)
+        data = sealed.clip
         digits = hashlib.sha256(data).hexdigest()[:16]
         vehicle = ""
         try:
             clip = _parsed(data)
             vehicle = clip.about.get("vehicle", "")
             self._check(clip, vehicle, release)
+            self._check_signature(sealed, vehicle)
             path = self._root / vehicle / f"{digits}.safetensors"
-            self._check_quota(vehicle, len(data), path, now_s)
+            if path.is_file():  # its receipt was lost on the way
+                self.counts["again"] += 1
+                return Receipt(vehicle=vehicle, clip=digits, text="it is here already")
+            self._check_quota(vehicle, len(data), now_s)
         except FladError as error:
             self.counts[error.code.name] += 1
             text = error.detail[:_MAX_TEXT]
@@ -112,12 +128,8 @@ class UploadBox:
         self._times_s.setdefault(vehicle, deque()).append(now_s)
         self._make_room(vehicle, keep=path)
         self.counts["accepted"] += 1
-        self.new_frames += int(clip.labelled.sum())
+        self.num_frames += int(clip.labelled.sum())
         return Receipt(vehicle=vehicle, clip=digits)
-
-    def forget_new(self) -> None:
-        """A tuning has begun on all that is here."""
-        self.new_frames = 0
 
     @property
     def num_bytes(self) -> int:
@@ -153,10 +165,16 @@ class UploadBox:
                 "are needed"
             )
 
-    def _check_quota(self, vehicle: str, num_bytes: int, path: Path, now_s: float) -> None:
+    def _check_signature(self, sealed: signed.Sealed, vehicle: str) -> None:
+        if not self._config.vehicle_keys:
+            return
+        try:
+            signed.check(sealed, vehicle, KeyRing.load(Path(self._config.vehicle_keys)))
+        except FladError as error:
+            raise _refusal(error.detail) from error
+
+    def _check_quota(self, vehicle: str, num_bytes: int, now_s: float) -> None:
         c = self._config
-        if path.is_file():
-            raise FladError(UPLOAD_QUOTA, "this very clip is here already")
         if vehicle not in self._bytes and len(self._bytes) >= c.max_vehicles:
             raise FladError(UPLOAD_QUOTA, f"{len(self._bytes)} vehicles have uploaded, no more may")
         if num_bytes > c.max_vehicle_mib * 2**20:

@@ -9,9 +9,11 @@ or ERROR, ``message`` why not.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,11 +63,19 @@ class Adaptation:
         self._config = config
         self._device = device
         self._lock = threading.Lock()
-        self._problem = ""  # below the lock, as the next
-        self._box: UploadBox | None = None
+        # Below the lock, which nobody holds while it reads or writes a file:
+        self._problem = ""
         self._waiting = 0
+        self._counts: Counter[str] = Counter()
+        self._num_frames = self._num_bytes = 0
+        self._wanted: tuple[str, str] | None = None  # the release that shall drive
         self._live: Callable[[], Release] | None = None
         self._swap: Callable[[ServedModel], None] | None = None
+        # Of the thread that keeps uploads:
+        self._box: UploadBox | None = None
+        # Of the executor's thread:
+        self._num_tuned_frames = 0
+        self._num_overflown = 0
         self._supervisor = Supervisor(log_folder)
         self._tuner = Tuner(config, store.root, self._supervisor)
         self._service = node.create_service(Trigger, "edge/serve_live", self._on_serve_live)
@@ -73,6 +83,7 @@ class Adaptation:
         self._clip_sub: Any = None
         if config.uploads_folder:
             self._box = UploadBox(Path(config.uploads_folder), config.uploads)
+            self._num_bytes = self._box.num_bytes
             self._receipt_pub = node.create_publisher(
                 DiagnosticStatus, "edge/clip_receipts", LOCKSTEP
             )
@@ -89,19 +100,25 @@ class Adaptation:
             live: the release that drives.
             swap: gives the service another model.
         """
-        self._live, self._swap = live, swap
+        with self._lock:
+            self._live, self._swap, self._wanted = live, swap, None
         self._loader: Worker[StoredRelease] = Worker(self._load, self._not_loaded, "newest")
         self._keeper: Worker[bytes] = Worker(self._keep, self._not_kept, "all")
 
     def deactivate(self) -> None:
-        """Stop all of it, a tuning too."""
-        self._live = self._swap = None
-        self._supervisor.stop()
-        self._tuner = Tuner(self._config, self._store.root, self._supervisor)
-        self._keeper.close(_CLOSE_S)
-        self._loader.close(_CLOSE_S)
+        """Stop all of it, a tuning too.
+
+        Raises:
+            TimeoutError: if a release is still being loaded, or an upload kept, after a while.
+        """
         with self._lock:
+            self._live = self._swap = None
             self._waiting = 0
+        with contextlib.ExitStack() as all_of_it:  # each, also if one before it is late
+            all_of_it.callback(self._loader.close, _CLOSE_S)
+            all_of_it.callback(self._keeper.close, _CLOSE_S)
+            all_of_it.callback(self._supervisor.stop)
+            self._tuner = Tuner(self._config, self._store.root, self._supervisor)
 
     def destroy(self) -> None:
         """Undo the constructor, in reverse."""
@@ -113,34 +130,34 @@ class Adaptation:
     def figures(self) -> dict[str, float | int | str]:
         """For the node's diagnostics; names are stable."""
         with self._lock:
-            box = self._box
-            counts = dict(box.counts) if box else {}
+            counts, num_bytes = self._counts.copy(), self._num_bytes
+            new_frames = self._num_frames - self._num_tuned_frames
             found: dict[str, float | int | str] = {
                 "release_problem": self._problem,
                 "tuning": int(self._tuner.is_tuning),
             }
-            if box:
-                accepted, gave_way = counts.pop("accepted", 0), counts.pop("gave_way", 0)
-                found |= {
-                    "uploads_accepted": accepted,
-                    "uploads_gave_way": gave_way,
-                    "uploads_refused": ", ".join(f"{k} {v}" for k, v in sorted(counts.items())),
-                    "uploads_mib": box.num_bytes / 2**20,
-                    "uploads_new_frames": box.new_frames,
-                }
+        if not self._config.uploads_folder:
             return found
+        well = {name: counts.pop(name, 0) for name in ("accepted", "again", "gave_way")}
+        counts[UPLOAD_QUOTA.name] += self._num_overflown
+        refused = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if v)
+        return found | {
+            **{f"uploads_{name}": count for name, count in well.items()},
+            "uploads_refused": refused,
+            "uploads_mib": num_bytes / 2**20,
+            "uploads_new_frames": new_frames,
+        }
 
     def look(self, now_s: float, busy_share: float) -> None:
         """Once a second: whether to tune, and what became of a tuning."""
         with self._lock:
-            new_frames = self._box.new_frames if self._box else 0
+            num_frames = self._num_frames
+        new_frames = num_frames - self._num_tuned_frames
         was_tuning = self._tuner.is_tuning
         ended = self._tuner.look(now_s, new_frames=new_frames, busy_share=busy_share)
         if self._tuner.is_tuning and not was_tuning:
             self._node.get_logger().info(f"tuning begins on {new_frames} new frames")
-            with self._lock:
-                assert self._box is not None
-                self._box.forget_new()
+            self._num_tuned_frames = num_frames
         if ended is None:
             return
         if ended.succeeded:
@@ -159,7 +176,9 @@ class Adaptation:
 
     def _load_live(self) -> tuple[bool, str]:
         """Begin to load what the store says is live; whether that can be, and what happens."""
-        if self._live is None:
+        with self._lock:
+            live = self._live
+        if live is None:
             return False, "the edge is not active"
         try:
             stored = self._store.live()
@@ -170,19 +189,24 @@ class Adaptation:
         name = stored.release.name
         with self._lock:
             self._problem = ""
-        now = self._live()
-        if (now.name, now.adllm_hash) == (name, stored.release.adllm_hash):
-            return True, f"{name} drives already"
+            # What is being loaded is of no use any more, if it is another one.
+            self._wanted = (name, stored.release.adllm_hash)
+            now = live()
+            if (now.name, now.adllm_hash) == self._wanted:
+                return True, f"{name} drives already"
         self._loader.submit(stored)
         return True, f"{name} is being loaded; it drives from the batch after that"
 
     def _load(self, stored: StoredRelease) -> None:
         served = served_release(stored, device=self._device)
-        if self._swap is not None:
+        release = stored.release
+        with self._lock:
+            if self._swap is None or self._wanted != (release.name, release.adllm_hash):
+                return  # the edge ends, or another release was made live meanwhile
             self._swap(served)
-            self._node.get_logger().info(
-                f"release {stored.release.name!r} drives, AD-LLM {stored.release.adllm_hash}"
-            )
+        self._node.get_logger().info(
+            f"release {release.name!r} drives, AD-LLM {release.adllm_hash}"
+        )
 
     def _not_loaded(self, stored: StoredRelease, error: Exception) -> None:
         with self._lock:
@@ -193,25 +217,31 @@ class Adaptation:
     # --- uploads --------------------------------------------------------------------------------
 
     def _on_clip(self, msg: UInt8MultiArray) -> None:
-        if self._live is None:
-            return
         with self._lock:
-            assert self._box is not None
-            if self._waiting >= _MOST_WAITING:
-                self._box.counts[UPLOAD_QUOTA.name] += 1
-                why = f"{_MOST_WAITING} uploads wait to be kept; send this one again later"
-                self._send(Receipt(vehicle="", clip="", error=UPLOAD_QUOTA, text=why))
+            if self._live is None:
                 return
-            self._waiting += 1
+            is_full = self._waiting >= _MOST_WAITING
+            self._waiting += not is_full
+        if is_full:
+            self._num_overflown += 1
+            why = f"{_MOST_WAITING} uploads wait to be kept; send this one again later"
+            self._send(Receipt(vehicle="", clip="", error=UPLOAD_QUOTA, text=why))
+            return
         self._keeper.submit(np.asarray(msg.data, dtype=np.uint8).tobytes())
 
     def _keep(self, data: bytes) -> None:
-        live = self._live
+        box = self._box
+        assert box is not None
         with self._lock:
+            live = self._live
             self._waiting = max(0, self._waiting - 1)
-            assert self._box is not None
-            if live is not None:
-                self._send(self._box.take(data, live(), time.monotonic()))
+        if live is None:
+            return
+        receipt = box.take(data, live(), time.monotonic())
+        with self._lock:
+            self._counts = box.counts.copy()
+            self._num_frames, self._num_bytes = box.num_frames, box.num_bytes
+        self._send(receipt)
 
     def _not_kept(self, data: bytes, error: Exception) -> None:
         lines = traceback.format_exception(type(error), error, error.__traceback__)

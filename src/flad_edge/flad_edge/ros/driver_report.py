@@ -51,6 +51,11 @@ class DriverReport:
         self.has_said_hello = False
         self.status = DriverStatus(completed=_NAN, latency_s=_NAN, edge_latency_s=_NAN)
         self.status.header.frame_id = vehicle
+        self._decided_ns: int | None = None
+
+    def forget(self) -> None:
+        """Another drive begins, whose stamps may be older."""
+        self._decided_ns = None
 
     def say_hello(self) -> None:
         """The first status."""
@@ -76,12 +81,13 @@ class DriverReport:
 
         ``note`` is for people who look at the plan.
         """
-        status = self.status
-        status.header.stamp = ns_to_stamp(stamp_ns)
-        status.driver, status.why = int(who), "" if who is Who.ADLLM else why
-        status.completed, status.release = answer.completed, answer.release
-        status.latency_s = latency_s
-        status.edge_latency_s = answer.latency_s if who is Who.ADLLM else _NAN
+        if self._is_newest(stamp_ns):
+            status = self.status
+            status.header.stamp = ns_to_stamp(stamp_ns)
+            status.driver, status.why = int(who), "" if who is Who.ADLLM else why
+            status.completed, status.release = answer.completed, answer.release
+            status.latency_s = latency_s
+            status.edge_latency_s = answer.latency_s if who is Who.ADLLM else _NAN
         self.publish()
         self._plan_pub.publish(
             convert.plan_msg(stamp_ns, self._vehicle, answer, _SOURCES[who], note)
@@ -89,10 +95,18 @@ class DriverReport:
 
     def nobody(self, stamp_ns: int, why: str) -> None:
         """Nobody drives a frame."""
-        status = self.status
-        status.header.stamp = ns_to_stamp(stamp_ns)
-        status.driver, status.why, status.release = int(Who.NONE), why, ""
-        status.completed = status.latency_s = status.edge_latency_s = _NAN
+        if self._is_newest(stamp_ns):
+            status = self.status
+            status.header.stamp = ns_to_stamp(stamp_ns)
+            status.driver, status.why, status.release = int(Who.NONE), why, ""
+            status.completed = status.latency_s = status.edge_latency_s = _NAN
         self.publish()
         if self._says_none:
             self._plan_pub.publish(convert.no_plan_msg(stamp_ns, self._vehicle, why))
+
+    def _is_newest(self, stamp_ns: int) -> bool:
+        """Whether the status is this frame's now: in realtime an older one may end later."""
+        if self._decided_ns is not None and stamp_ns < self._decided_ns:
+            return False
+        self._decided_ns = stamp_ns
+        return True

@@ -7,8 +7,8 @@ W waypoints, K tokens that leave the vehicle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -269,8 +269,15 @@ def build_encoder(config: EncoderConfig, seed: int = 0) -> VisionEncoder:
         return VisionEncoder(config)
 
 
-def encode(model: VisionEncoder, batch: EncoderInput) -> EncoderOutput:
+def encode(
+    model: VisionEncoder, batch: EncoderInput, run: Callable[..., Any] | None = None
+) -> EncoderOutput:
     """Run the encoder on pictures as cameras give them.
+
+    Args:
+        model: the encoder.
+        batch: sensors.
+        run: called in its place with its arguments, such as its stages on several computers.
 
     Raises:
         ValueError: if a view is missing or of another size than the model's configuration says.
@@ -286,7 +293,7 @@ def encode(model: VisionEncoder, batch: EncoderInput) -> EncoderOutput:
                 f"encoder {model.config.name!r} needs view {view.name!r} as {list(expected)}, {got}"
             )
         images[view.name] = normalise(picture.to(device, non_blocking=True))
-    output: EncoderOutput = model(
+    output: EncoderOutput = (run or model)(
         images,
         batch.view_valid.to(device),
         batch.points.to(device),

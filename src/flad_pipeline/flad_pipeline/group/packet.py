@@ -20,6 +20,7 @@ class Kind(enum.IntEnum):
     ACK = 1
     ABORT = 2
     HEARTBEAT = 3
+    LEFT = 4
 
 
 def _nothing() -> array.array[int]:

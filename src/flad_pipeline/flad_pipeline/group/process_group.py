@@ -19,7 +19,8 @@ from torch._C._distributed_c10d import HashStore
 
 from flad_common.error_codes import PEER_LATE, TENSOR_MISMATCH
 from flad_pipeline.group import collectives
-from flad_pipeline.group.transport import GroupError, Transport
+from flad_pipeline.group.deadlines import GroupError
+from flad_pipeline.group.transport import Transport
 from flad_pipeline.group.work import DoneWork, Lane, LaneWork, ReceiveWork
 from flad_pipeline.wire import Encoding, ErrorFeedback, UnusableTensorError, decode_into, encode
 

@@ -28,9 +28,10 @@ from std_msgs.msg import Empty
 
 from flad_common.config import knob, section
 from flad_common.ros.qos import alive, inbox
+from flad_pipeline.group.deadlines import TransportConfig
 from flad_pipeline.group.link import LinkEvents
 from flad_pipeline.group.packet import Packet
-from flad_pipeline.group.transport import Transport, TransportConfig
+from flad_pipeline.group.transport import Transport
 
 with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of it
     warnings.simplefilter("ignore")

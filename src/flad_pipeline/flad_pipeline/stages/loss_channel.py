@@ -8,7 +8,8 @@ losses never leave the owner.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -28,10 +29,18 @@ class LossChannel:
         group: of the pipeline.
         peer: rank of the other side in the group.
         crossing: what the features are.
+        waiting: entered while gradients are waited for, in the midst of a backward pass.
     """
 
-    def __init__(self, group: dist.ProcessGroup, peer: int, crossing: Crossing) -> None:
+    def __init__(
+        self,
+        group: dist.ProcessGroup,
+        peer: int,
+        crossing: Crossing,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._group, self._peer, self._crossing = group, peer, crossing
+        self._waiting = waiting
         self._sent: list[tuple[Any, Tensor]] = []
 
     def send_features(self, micro_batch: int, features: Sequence[Tensor]) -> None:
@@ -57,12 +66,13 @@ class LossChannel:
 
     def receive_gradients(self, micro_batch: int) -> list[Tensor | None]:
         """At the last stage; ``None`` for features that ask for none."""
-        return [
-            self._receive(fact.empty("cpu").detach(), self._tag(micro_batch, i) + 1)
-            if fact.requires_grad
-            else None
-            for i, fact in enumerate(self._crossing.facts)
-        ]
+        with self._waiting():
+            return [
+                self._receive(fact.empty("cpu").detach(), self._tag(micro_batch, i) + 1)
+                if fact.requires_grad
+                else None
+                for i, fact in enumerate(self._crossing.facts)
+            ]
 
     def flush(self) -> None:
         """Wait until everything that was sent has left."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
@@ -29,6 +30,7 @@ from flad_pipeline.stages.trainer import (
     input_names,
 )
 from flad_pipeline.stages.unit_store import UnitStore, total_norm
+from flad_pipeline.testbed.pace import StagePace
 
 _SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 
@@ -45,6 +47,7 @@ class PipelineTrainer:
         config: the same on all ranks.
         members: vehicles by rank; in the order of the stages if nothing is said.
         deadline_s: longest time for what is left to do with the owner's heads at a step's end.
+        pace: of an emulated computer.
 
     Raises:
         ValueError: if partition, model, group and configuration do not fit each other.
@@ -61,6 +64,7 @@ class PipelineTrainer:
         *,
         members: Sequence[str] | None = None,
         deadline_s: float = 60.0,
+        pace: StagePace | None = None,
     ) -> None:
         partition.check(store.graph)
         names = [span.vehicle for span in partition.stages]
@@ -90,7 +94,8 @@ class PipelineTrainer:
         self._heads: _Heads | None = None
         self._channel: LossChannel | None = None
         if is_u and self._is_last:
-            self._channel = LossChannel(group, by_rank.index(partition.owner), leaves)
+            waiting = pace.pace.waiting if pace else nullcontext
+            self._channel = LossChannel(group, by_rank.index(partition.owner), leaves, waiting)
         if is_u and self._is_owner:
             features = crossing(graph, partition.heads.start - 1)
             self._heads = _Heads(
@@ -115,9 +120,15 @@ class PipelineTrainer:
             group=group,
         )
         pipe_stage.stage_index_to_group_rank = {i: by_rank.index(v) for i, v in enumerate(names)}
+        self._pace = pace
+        if pace is not None:
+            pace.attach(pipe_stage)
         self._schedule = _SCHEDULES[config.schedule](
             pipe_stage, config.num_micro_batches, loss_fn=self._stage_loss
         )
+        # 1F1B counts from the last stage how many micro-batches each takes before its first
+        # backward pass. Heads elsewhere are one stage more: else the last one waits for them idle.
+        self._schedule._num_stages += int(is_u) + config.extra_in_flight
 
     def step(self, step: int, batches: Sequence[MicroBatch] = ()) -> StepResult:
         """One step of the optimizer on all stages.
@@ -171,12 +182,18 @@ class PipelineTrainer:
         heads.losses = []
         for i, batch in enumerate(batches):
             features = heads.channel.receive_features(i)
-            result = heads.stage(*features, *(self._feed.kept(i, name) for name in heads.kept))
-            loss = self._loss(nest(result), batch.targets)
-            loss.backward()
+            with self._heads_pace():
+                result = heads.stage(*features, *(self._feed.kept(i, name) for name in heads.kept))
+                loss = self._loss(nest(result), batch.targets)
+                loss.backward()
             heads.channel.send_gradients(i, features)
             heads.losses.append(float(loss.detach()))
         average_gradients(heads.stage, len(batches))
+
+    def _heads_pace(self) -> AbstractContextManager[None]:
+        if self._pace is None:
+            return nullcontext()
+        return self._pace.pace.work(self._pace.heads_flops, urgent=True)
 
     def _stage_loss(self, output: Tensor | tuple[Tensor, ...], place: Tensor) -> Tensor:
         """What the schedule of the last stage calls; ``place`` is the micro-batch's."""

@@ -27,6 +27,9 @@ class StepConfig:
 
     schedule: str = knob("1f1b", unit="", doc="PyTorch's schedule of a pipeline: 1f1b or gpipe.")
     num_micro_batches: int = knob(8, unit="1", doc="That one step accumulates.")
+    extra_in_flight: int = knob(
+        0, unit="1", doc="Micro-batches in flight beyond 1F1B's: hides slow links, takes memory."
+    )
     clip_norm: float = knob(0.0, unit="1", doc="Largest gradient norm over all units; 0: any.")
     seed: int = knob(0, unit="", doc="Of dropout, with step, micro-batch and unit.")
 
@@ -35,6 +38,8 @@ class StepConfig:
             raise ValueError(f"schedule must be 1f1b or gpipe, got {self.schedule!r}")
         if self.num_micro_batches < 1:
             raise ValueError(f"num_micro_batches must be at least 1, got {self.num_micro_batches}")
+        if self.extra_in_flight < 0:
+            raise ValueError(f"extra_in_flight must not be negative, got {self.extra_in_flight}")
         if self.clip_norm < 0.0:
             raise ValueError(f"clip_norm must not be negative, got {self.clip_norm}")
 

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes of a federation on this machine: one a vehicle, one the edge; keys and files they need.
+
+They talk over ROS 2 in a domain of their own; nothing but signals connects them with this process.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flad_bringup import topology
+from flad_common.supervision import Child, Supervisor
+from flad_pipeline.aggregation.keys import KeyRing, VehicleKey
+
+TASK = "flad_edge.federate.encoder_task:encoder_task"
+COSTS = "flad_edge.federate.encoder_task:edge_costs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VehicleSpec:
+    """A vehicle's process."""
+
+    name: str
+    device: str
+    available_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetFiles:
+    """The folder of a federation."""
+
+    folder: Path
+
+    @property
+    def task(self) -> Path:
+        """What is trained: the ``task_file`` of every process."""
+        return self.folder / "task.yaml"
+
+    @property
+    def ring(self) -> Path:
+        """Public keys."""
+        return self.folder / "vehicle_keys.yaml"
+
+    @property
+    def edge(self) -> Path:
+        """The edge's journal, models, copies and updates."""
+        return self.folder / "edge"
+
+    def of(self, vehicle: str) -> Path:
+        """What stays on a vehicle: its key, its steps and losses."""
+        return self.folder / vehicle
+
+
+class Fleet:
+    """Starts, stops and disturbs. Single-threaded.
+
+    Args:
+        files: where everything lies.
+        vehicles: who there is; each has its own process.
+        supervisor: of all processes.
+        domain_id: of ROS.
+        edge_parameters: of the conductor, beside what every federation needs.
+        worker_parameters: of every worker, likewise.
+        task: ``package.module:function`` of the TrainingTask.
+        costs: likewise, of its units' costs.
+    """
+
+    def __init__(
+        self,
+        files: FleetFiles,
+        vehicles: Sequence[VehicleSpec],
+        supervisor: Supervisor,
+        domain_id: int,
+        *,
+        edge_parameters: Mapping[str, str] | None = None,
+        worker_parameters: Mapping[str, str] | None = None,
+        task: str = TASK,
+        costs: str = COSTS,
+    ) -> None:
+        self.files, self.vehicles = files, {v.name: v for v in vehicles}
+        self._supervisor = supervisor
+        self._environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(domain_id),
+            "OMP_NUM_THREADS": "1",
+        }
+        self._edge_parameters = dict(edge_parameters or {})
+        self._worker_parameters = dict(worker_parameters or {})
+        self._task, self._costs = task, costs
+        self._children: dict[str, Child] = {}
+        self._enrol()
+
+    def start_edge(self) -> None:
+        """Start the edge; after a crash it reads its journal."""
+        parameters = {
+            "task": self._task,
+            "task_file": str(self.files.task),
+            "costs": self._costs,
+            "folder": str(self.files.edge),
+            "ring": str(self.files.ring),
+            **self._edge_parameters,
+        }
+        self._start("edge", topology.node_command(topology.CONDUCTOR, parameters=parameters))
+
+    def start(self, name: str) -> None:
+        """Start a vehicle that is not there."""
+        vehicle = self.vehicles[name]
+        parameters = {
+            "peers": str(list(self.vehicles)),
+            "task": self._task,
+            "task_file": str(self.files.task),
+            "key_file": str(self.files.of(name) / "key.pem"),
+            "step_log": str(self.files.of(name) / "steps.jsonl"),
+            "device": vehicle.device,
+            "available_bytes": str(vehicle.available_bytes),
+            **self._worker_parameters,
+        }
+        command = topology.node_command(topology.WORKER, vehicle=name, parameters=parameters)
+        self._start(name, command)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        self._supervisor.kill_child(self._children.pop(name))
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP."""
+        os.killpg(self._children[name].process.pid, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT."""
+        os.killpg(self._children[name].process.pid, signal.SIGCONT)
+
+    def is_running(self, name: str) -> bool:
+        """Whether it was started and has not been killed."""
+        return name in self._children
+
+    def check(self) -> None:
+        """Raise if a process has ended by itself.
+
+        Raises:
+            FladError: (NODE_DIED) with its last words.
+        """
+        self._supervisor.check()
+
+    def _start(self, name: str, command: list[str]) -> None:
+        self._children[name] = self._supervisor.start(name, command, environment=self._environment)
+
+    def _enrol(self) -> None:
+        """Keys for vehicles that have none; on real vehicles ``./flad keys`` does it."""
+        ring = KeyRing.load(self.files.ring)
+        today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        for name in self.vehicles:
+            path = self.files.of(name) / "key.pem"
+            if not path.is_file():
+                key = VehicleKey.generate()
+                key.save(path)
+                ring = ring.enrol(name, key.public, today=today)
+        ring.save(self.files.ring)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder may be emptied: it has nothing, or an earlier federation."""
+    files = FleetFiles(folder=folder)
+    return not folder.exists() or files.task.is_file() or not any(folder.iterdir())
+
+
+def empty(folder: Path) -> None:
+    """Begin anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS side of an encoder on several computers: the encoder node whose model is a pipeline."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from flad_common.ros.lifecycle import run_node
+from flad_edge.encoder_stages import staged_encoder
+from flad_edge.ros.stage_links import stage_transport
+from flad_perception.encoder_node import EncoderNode
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node; the parameter ``stages`` names the computers, this one first."""
+
+    def make() -> EncoderNode:
+        return EncoderNode(on_stages=partial(staged_encoder, open_=stage_transport))
+
+    run_node(make, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ROS side of one of the other computers that run an encoder: serves its stage. No arithmetic."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.lifecycle import State, TransitionCallbackReturn
+
+from flad_common.config import knob
+from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
+from flad_common.ros.parameters import from_node
+from flad_edge.encoder_stages import stage_server
+from flad_edge.ros.stage_links import stage_transport
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderStageConfig:
+    """Which stage, of which model."""
+
+    stages: tuple[str, ...] = knob(unit="", doc="As the encoder's: all computers, its own first.")
+    computer: str = knob(unit="", doc="Which of the stages this is.")
+    model: str = knob("small", unit="", doc="As the encoder's.")
+    num_threads: int = knob(2, unit="1", doc="Of PyTorch on the CPU.")
+
+
+class EncoderStageNode(ManagedNode):
+    """Serves while active; a lost encoder may come back. Attributes exist from configure."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("encoder_stage", **kwargs)
+        self._thread: threading.Thread | None = None
+
+    @reports_errors
+    def on_configure(self, state: State) -> TransitionCallbackReturn:
+        """Load the model and cut it.
+
+        Raises:
+            FladError: if there is no such model.
+            ValueError: if the parameters do not fit each other.
+        """
+        c = from_node(EncoderStageConfig, self)
+        self._server = stage_server(
+            c.model, c.stages, c.computer, open_=stage_transport, num_threads=c.num_threads
+        )
+        return super().on_configure(state)
+
+    @reports_errors
+    def on_activate(self, state: State) -> TransitionCallbackReturn:
+        """Serve, in a thread."""
+        self._thread = threading.Thread(target=self._serve, name="stage", daemon=True)
+        self._thread.start()
+        return super().on_activate(state)
+
+    @reports_errors
+    def on_deactivate(self, state: State) -> TransitionCallbackReturn:
+        """Stop serving."""
+        self.close()
+        return super().on_deactivate(state)
+
+    def close(self) -> None:
+        """End the thread, where the process ends without a transition."""
+        if self._thread is not None:
+            self._server.end()
+            self._thread.join()
+            self._thread = None
+
+    def _serve(self) -> None:
+        try:
+            self._server.run()
+        except Exception:
+            self.get_logger().error(f"the stage has ended\n{traceback.format_exc()}")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node; with ``autostart`` it goes active by itself."""
+    run_node(EncoderStageNode, args)
+
+
+if __name__ == "__main__":
+    main()

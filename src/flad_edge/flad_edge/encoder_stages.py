@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vision encoder on several small computers of one vehicle: how it is cut, and who runs it.
+
+Perception knows no pipelines and pipelines know no encoder; this is where they meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from flad_perception.live_input import encoder_input
+from flad_perception.live_sensors import LiveSensors
+from flad_perception.model.encoder import VisionEncoder, encode
+from flad_perception.profiling.encoder import FORMULAS
+from flad_perception.scene_encoder import Place, model_file
+from flad_perception.weights import load_encoder
+from flad_pipeline.graph.costs import unit_costs
+from flad_pipeline.graph.units import UnitGraph, unit_graph
+from flad_pipeline.group.transport import Transport
+from flad_pipeline.partition import Partition, Span
+from flad_pipeline.stages.staged_model import StagedModel, StageServer
+
+
+def encoder_arguments(model: VisionEncoder, sensors: LiveSensors | None = None) -> tuple[Any, ...]:
+    """What ``encode`` calls the model with; of a frame without sensors if none is given."""
+    frame = encoder_input(sensors or LiveSensors(pictures={}), model.config)
+    taken: list[tuple[Any, ...]] = []
+
+    def take(*args: Any) -> None:
+        taken.append(args)
+
+    encode(model, frame, run=take)
+    return taken[0]
+
+
+def encoder_partition(
+    graph: UnitGraph, arguments: Sequence[Any], computers: Sequence[str]
+) -> Partition:
+    """Stages of about equal work, u-shaped: the first computer has sensors and answers.
+
+    Args:
+        graph: of the model in evaluation mode.
+        arguments: of :func:`encoder_arguments`.
+        computers: two or more names; a stage for each.
+
+    Raises:
+        ValueError: if there are more computers than units to share.
+    """
+    costs = unit_costs(graph, graph.traced.flatten(tuple(arguments)), formulas=FORMULAS)
+    heads, least = graph.first_head, graph.min_first_units(graph.first_head)
+    if len(computers) > heads - least + 1:
+        raise ValueError(
+            f"{len(computers)} computers cannot share {heads} units of which the first needs "
+            f"{least}"
+        )
+    work = [float(unit.flops_forward) for unit in costs.units]
+    done, count = sum(work[heads:]), len(computers)  # the heads are the first computer's
+    share = sum(work) / count
+    ends: list[int] = []
+    for unit in range(heads):
+        done += work[unit]
+        missing = count - 1 - len(ends)
+        enough = unit + 1 >= least and done >= (len(ends) + 1) * share
+        if missing and (enough or heads - unit - 1 == missing):
+            ends.append(unit + 1)
+    ends.append(heads)
+    return Partition(
+        digest=graph.digest,
+        num_units=len(graph.units),
+        heads_from=heads,
+        stages=tuple(
+            Span(vehicle=v, first=a, last=b - 1)
+            for v, a, b in zip(computers, [0, *ends[:-1]], ends, strict=True)
+        ),
+    )
+
+
+def computers_of(config: Sequence[str]) -> tuple[str, ...]:
+    """Names of the stages' computers, checked.
+
+    Raises:
+        ValueError: on fewer than two, or a name given twice.
+    """
+    if len(config) < 2 or len(set(config)) != len(config):
+        raise ValueError(
+            f"stages must name two computers or more, each once, this one first; got {list(config)}"
+        )
+    return tuple(config)
+
+
+class OpenStages(Protocol):
+    """Makes a transport between the computers; :mod:`flad_edge.ros.stage_links` is the real one."""
+
+    def __call__(self, name: str, computers: Sequence[str], *, is_owner: bool) -> Transport:
+        """To all computers, which are there when it returns."""
+        ...
+
+
+def staged_encoder(computers: Sequence[str], *, open_: OpenStages) -> Place:
+    """Where an encoder runs that is on several computers, seen from the first."""
+    names = computers_of(computers)
+
+    def place(model: VisionEncoder, model_hash: str) -> StagedModel:
+        arguments = encoder_arguments(model)
+        graph = unit_graph(model, arguments, verify=False)
+        partition = encoder_partition(graph, arguments, names)
+        return StagedModel(
+            graph, model_hash, partition, lambda: open_(names[0], names, is_owner=True)
+        )
+
+    return place
+
+
+def stage_server(
+    model: str, computers: Sequence[str], computer: str, *, open_: OpenStages, num_threads: int = 1
+) -> StageServer:
+    """What another computer runs.
+
+    Raises:
+        FladError: if there is no such model.
+        ValueError: if ``computer`` is none of the others.
+    """
+    names = computers_of(computers)
+    if computer not in names[1:]:
+        raise ValueError(f"computer must be one of {list(names[1:])}, got {computer!r}")
+    torch.set_num_threads(num_threads)
+    encoder, _, identity = load_encoder(model_file(model))
+    encoder.eval()
+    arguments = encoder_arguments(encoder)
+    graph = unit_graph(encoder, arguments, verify=False)
+    return StageServer(
+        graph,
+        identity.hash,
+        encoder_partition(graph, arguments, names),
+        computer,
+        lambda: open_(computer, names, is_owner=False),
+    )

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Federated training led by the edge: who trains with whom, orders, recovery, aggregation."""

@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A vehicle in a round: follows orders, trains its stage, keeps common cuts, goes back to them.
+
+Everything from outside is given: task and data, transport, edge, whom to tell. One thread trains;
+orders come from any other. A process lives through rounds and recoveries: an order only changes
+units and partners.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from flad_common.config import knob
+from flad_common.error_codes import FladError
+from flad_pipeline.aggregation.keys import VehicleKey
+from flad_pipeline.aggregation.units import part_of, ticket_parts
+from flad_pipeline.aggregation.update import signed_update
+from flad_pipeline.group.process_group import joined
+from flad_pipeline.group.transport import GroupError, Transport
+from flad_pipeline.partition import Partition
+from flad_pipeline.round.cuts import Cut, LocalCuts
+from flad_pipeline.round.edge_link import CutName, EdgeAwayError, EdgeLink
+from flad_pipeline.round.order import Order, OrderKind, Stand, Status, VehicleFacts
+from flad_pipeline.round.task import TrainingTask
+from flad_pipeline.round.uploader import Uploader
+from flad_pipeline.stages.handover import hand_over
+from flad_pipeline.stages.pipeline import PipelineTrainer
+from flad_pipeline.stages.trainer import LocalTrainer, StepResult
+from flad_pipeline.stages.unit_state import UnitState, unit_state_from_bytes
+from flad_pipeline.stages.unit_store import UnitStore
+
+_log = logging.getLogger(__name__)
+
+_LOOK_S = 0.05
+_SEED_STRIDE = 1 << 20  # steps of a round: every round draws other dropout
+_PAGE_BYTES = 4096
+_RATE_STEPS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    """Waits of a worker."""
+
+    wait_s: float = knob(60.0, unit="s", doc="Longest wait for a member of the group.")
+    edge_away_s: float = knob(
+        0.5, unit="s", doc="Pause before asking an absent edge again."
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.wait_s > 0.0 and self.edge_away_s > 0.0):
+            raise ValueError(
+                f"wait_s and edge_away_s must be positive, got {self.wait_s}, {self.edge_away_s}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """For whoever watches on the vehicle itself; a loss does not leave it."""
+
+    round: int
+    step: int
+    seconds: float
+    result: StepResult
+
+
+class _OvertakenError(Exception):
+    """A newer order is there."""
+
+
+class _PausedError(Exception):
+    """The epoch has ended at a rotation, as it should."""
+
+
+class StageWorker:
+    """One vehicle. :meth:`run` trains until :meth:`close`; all else may be called from any thread.
+
+    Args:
+        vehicle: its name.
+        task: model and data.
+        transport: to the other vehicles; not closed here.
+        edge: where units come from and copies go to.
+        key: signs its updates.
+        facts: what it brings, for its statuses.
+        config: waits.
+        say: told every change of its status, from any thread.
+        on_step: told every step, in the thread that trains.
+    """
+
+    def __init__(
+        self,
+        vehicle: str,
+        task: TrainingTask,
+        transport: Transport,
+        edge: EdgeLink,
+        *,
+        key: VehicleKey,
+        facts: VehicleFacts,
+        config: WorkerConfig | None = None,
+        say: Callable[[Status], None] = lambda _: None,
+        on_step: Callable[[StepDone], None] = lambda _: None,
+    ) -> None:
+        self._vehicle, self._task, self._transport, self._edge = vehicle, task, transport, edge
+        self._key, self._config = key, config or WorkerConfig()
+        self._say, self._on_step = say, on_step
+        self._changed = threading.Condition()
+        self._newest: Order | None = None
+        self._pause: Order | None = None
+        self._followed = 0
+        self._closed = False
+        self._status = Status(
+            vehicle=vehicle, session=secrets.token_hex(4), state=Stand.IDLE, facts=facts
+        )
+        self._cuts = LocalCuts()
+        self._cursor = 0
+        self._times_s: deque[float] = deque(maxlen=_RATE_STEPS)
+        self.store = UnitStore(task.graph, task.make_optimizer, ())
+        """Only for the thread that trains."""
+        self._uploader = Uploader(vehicle, edge, self._on_whole)
+
+    # --- from other threads ---------------------------------------------------------------------
+
+    def offer(self, order: Order) -> None:
+        """Follow this order, if it names this vehicle and is newer than all before."""
+        if self._vehicle not in order.vehicles:
+            return
+        with self._changed:
+            if order.kind is OrderKind.PAUSE:
+                if order.order > self._followed:
+                    self._pause = order
+                return
+            if self._newest is not None and order.order <= self._newest.order:
+                return
+            self._newest = order
+            self._changed.notify_all()
+            behind = self._transport.membership.epoch < order.epoch
+        if behind:
+            self._transport.abort(f"the edge has order {order.order}")
+
+    @property
+    def status(self) -> Status:
+        """Where it stands."""
+        with self._changed:
+            status, cuts = self._status, self._cuts.steps
+        return replace(status, cuts=cuts, resident_bytes=resident_bytes())
+
+    @property
+    def copied_bytes(self) -> int:
+        """Sent to the edge in copies of cuts."""
+        return self._uploader.num_bytes
+
+    def close(self) -> None:
+        """Let :meth:`run` return soon."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._transport.abort(f"{self._vehicle} ends")
+        self._uploader.close()
+
+    # --- the thread that trains -----------------------------------------------------------------
+
+    def run(self) -> None:
+        """Follow orders until closed."""
+        while (order := self._next()) is not None:
+            try:
+                self._follow(order)
+            except _OvertakenError:
+                continue
+            except _PausedError:
+                self._stand(Stand.PAUSED)
+            except Exception as error:  # the thread's boundary
+                self._failed(order, error)
+
+    def _next(self) -> Order | None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or (self._newest and self._newest.order > self._followed)
+            )
+            if self._closed:
+                return None
+            assert self._newest is not None
+            self._followed = self._newest.order
+            return self._newest
+
+    def _follow(self, order: Order) -> None:
+        if order.kind is OrderKind.STOP:
+            for unit in self.store.held:
+                self.store.take_unit(unit, 0)
+            self._stand(Stand.IDLE, order, step=0)
+            return
+        self._stand(Stand.LOADING, order, step=order.from_step)
+        self._load(order)
+        self._stand(Stand.TRAINING)
+        if len(order.vehicles) == 1:
+            self._train(order, None)
+        else:
+            with joined(
+                self._transport,
+                epoch=order.epoch,
+                members=order.vehicles,
+                timeout_s=self._config.wait_s,
+            ) as group:
+                self._train(order, group)
+        self._submit(order)
+        self._stand(Stand.DONE)
+
+    def _load(self, order: Order) -> None:
+        """Hold the units of the order's cut: from the own one, else from the edge's copy."""
+        step = order.from_step
+        self._uploader.drop(order.client, order.round, step)
+        with self._changed:
+            self._cuts.forget_after(step)
+            own = self._cuts.at(order.client, order.round, step)
+        units = dict(own.units) if own else {}
+        self._cursor = own.cursor if own else 0
+        wanted = order.pipeline(step).units_of(self._vehicle)
+        missing = [unit for unit in wanted if unit not in units]
+        units |= self._fetched(order, missing)
+        for unit in set(self.store.held) - set(wanted):
+            self.store.take_unit(unit, step)
+        for unit in wanted:
+            self.store.give_unit(units[unit])
+        self._keep(order, step, units)
+
+    def _fetched(self, order: Order, units: list[int]) -> dict[int, UnitState]:
+        name = self._cut_name(order, order.from_step)
+        while units:
+            self._check(order)
+            try:
+                data = self._edge.fetch(name, units)
+            except EdgeAwayError as error:
+                _log.warning("%s: the edge is away: %s", self._vehicle, error)
+                self._wait(self._config.edge_away_s)
+                continue
+            states = [unit_state_from_bytes(piece) for piece in data]
+            return {state.unit: state for state in states}
+        return {}
+
+    def _train(self, order: Order, group: dist.ProcessGroup | None) -> None:
+        step = order.from_step
+        turn = order.pipeline(step)
+        trainer = self._trainer(order, turn, group)
+        while step < order.end_step:
+            self._check(order)
+            self._stand(Stand.TRAINING, step=step)
+            if step > order.from_step:
+                if group is not None and order.turns_at(step):
+                    self._end_if_paused(order, step, group)
+                    after = order.pipeline(step)
+                    hand_over(
+                        self.store, turn, after, self._vehicle, group, order.vehicles, step=step
+                    )
+                    turn = after
+                    trainer = self._trainer(order, turn, group)
+                if order.cuts_at(step):
+                    self._cut(order, step)
+            self._step(order, step, turn, trainer)
+            step += 1
+        self._stand(Stand.TRAINING, step=step)
+        if step > order.from_step:
+            self._cut(order, step)
+
+    def _step(
+        self, order: Order, step: int, turn: Partition, trainer: PipelineTrainer | LocalTrainer
+    ) -> None:
+        began = time.monotonic()
+        owns = turn.owner == self._vehicle
+        batches = self._task.batches(order.round, self._cursor) if owns else ()
+        if self._task.set_rates is not None:
+            self._task.set_rates(self.store.optimizers, step / order.end_step)
+        with self._transport.working():
+            result = trainer.step(order.round * _SEED_STRIDE + step, batches)
+        self._cursor += owns
+        seconds = time.monotonic() - began
+        self._times_s.append(seconds)
+        rate = self._task.samples_per_step * len(self._times_s) / sum(self._times_s)
+        with self._changed:
+            progress = self._status.progress + 1
+            self._status = replace(self._status, progress=progress, samples_per_s=rate)
+        self._on_step(StepDone(round=order.round, step=step, seconds=seconds, result=result))
+
+    def _trainer(
+        self, order: Order, turn: Partition, group: dist.ProcessGroup | None
+    ) -> PipelineTrainer | LocalTrainer:
+        task = self._task
+        if group is None:
+            return LocalTrainer(self.store, task.loss, task.step_config)
+        return PipelineTrainer(
+            self.store,
+            turn,
+            self._vehicle,
+            group,
+            task.loss,
+            task.step_config,
+            members=order.vehicles,
+            deadline_s=self._config.wait_s,
+        )
+
+    def _end_if_paused(self, order: Order, step: int, group: dist.ProcessGroup) -> None:
+        """All members look together whether any of them was told to pause."""
+        with self._changed:
+            pause = self._pause
+        asked = torch.tensor([int(pause is not None and pause.order > order.order)])
+        dist.all_reduce(asked, dist.ReduceOp.MAX, group=group)
+        if int(asked):
+            self._cut(order, step)
+            raise _PausedError
+
+    # --- cuts -----------------------------------------------------------------------------------
+
+    def _cut(self, order: Order, step: int) -> None:
+        """A common cut: kept here, and copied to the edge when the one before it has been."""
+        if len(order.vehicles) == 1:
+            return  # nobody could go on from it
+        while not self._uploader.wait_idle(_LOOK_S):
+            self._check(order)
+            self._transport.note_progress()
+        units = {unit: self.store.state_of(unit, step) for unit in self.store.held}
+        self._uploader.begin(self._keep(order, step, units), order.epoch)
+
+    def _keep(self, order: Order, step: int, units: dict[int, UnitState]) -> Cut:
+        cut = Cut(
+            client=order.client, round=order.round, step=step, cursor=self._cursor, units=units
+        )
+        with self._changed:
+            self._cuts.add(cut)
+        return cut
+
+    def _on_whole(self, cut: Cut, step: int) -> None:
+        with self._changed:
+            if self._cuts.at(cut.client, cut.round, cut.step):
+                self._cuts.forget_before(step)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _submit(self, order: Order) -> None:
+        task, end = self._task, order.end_step
+        names = ticket_parts(order.pipeline(end), task.graph, task.layout)[self._vehicle]
+        states = [self.store.state_of(unit, end) for unit in self.store.held]
+        update = signed_update(
+            self._key,
+            part_of(states, task.start, names),
+            vehicle=self._vehicle,
+            client=order.client,
+            round_number=order.round,
+            round_id=order.round_id,
+            start_hash=order.start_hash,
+            num_samples=end * task.samples_per_step,
+        ).to_bytes()
+        while True:
+            self._check(order)
+            try:
+                self._edge.submit(self._vehicle, update)
+                return
+            except EdgeAwayError as error:
+                _log.warning("%s: the edge is away: %s", self._vehicle, error)
+                self._wait(self._config.edge_away_s)
+
+    def _failed(self, order: Order, error: Exception) -> None:
+        with self._changed:
+            overtaken = self._closed or (self._newest and self._newest.order > order.order)
+        ended = group_error_in(error)
+        if ended is None and not overtaken:
+            _log.error("%s cannot follow order %d", self._vehicle, order.order, exc_info=error)
+            self._transport.abort(f"{self._vehicle} failed: {error}")
+        if overtaken:
+            return
+        if ended is not None:
+            self._stand(Stand.BROKEN, lost=ended.lost, text=ended.detail)
+        else:
+            detail = error.detail if isinstance(error, FladError) else str(error)
+            self._stand(Stand.FAILED, text=f"{type(error).__name__}: {detail}")
+
+    def _cut_name(self, order: Order, step: int) -> CutName:
+        return CutName(
+            vehicle=self._vehicle,
+            client=order.client,
+            round=order.round,
+            epoch=order.epoch,
+            step=step,
+        )
+
+    def _check(self, order: Order) -> None:
+        with self._changed:
+            if self._closed or (self._newest and self._newest.order > order.order):
+                raise _OvertakenError
+
+    def _wait(self, seconds: float) -> None:
+        followed = self._followed
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or (self._newest and self._newest.order > followed), seconds
+            )
+
+    def _stand(
+        self,
+        state: Stand,
+        order: Order | None = None,
+        *,
+        step: int | None = None,
+        lost: str = "",
+        text: str = "",
+    ) -> None:
+        with self._changed:
+            before = self._status
+            status = replace(before, state=state, lost=lost, text=text)
+            if order is not None:
+                status = replace(
+                    status,
+                    order=order.order,
+                    epoch=order.epoch,
+                    client=order.client,
+                    round=order.round,
+                )
+            if step is not None:
+                status = replace(status, step=step)
+            self._status = replace(status, progress=before.progress + 1)
+        self._say(self.status)
+
+
+def group_error_in(error: BaseException | None) -> GroupError | None:
+    """The end of a group behind an error: PyTorch's schedules wrap what their sends raise."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, GroupError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def resident_bytes() -> int:
+    """Of this process; 0 where the system does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+    return 0

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``./flad federate`` with real processes over real DDS: one is killed, the others end the round."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_training import TINY, TRAIN, make_packed
+
+from flad_bringup.environment import child_environment
+from flad_common.config import to_yaml
+from flad_perception.model.encoder import build_encoder
+from flad_perception.weights import load_encoder, save_encoder
+
+_DEADLINE_S = 900.0
+_STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def federated(workspace, tmp_path_factory):
+    """A round of three vehicles; the second is killed on the way, another one comes late."""
+    folder = tmp_path_factory.mktemp("federate")
+    weights, train = folder / "tiny.safetensors", folder / "train.yaml"
+    save_encoder(weights, build_encoder(TINY, seed=1), TINY)
+    train.write_text(to_yaml(dataclasses.replace(TRAIN, holdout_weathers=(99,))))
+    figures, out = folder / "figures.json", folder / "run"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "flad_bringup", "federate"),
+            *("--data", str(make_packed(folder))),
+            *("--weights", str(weights)),
+            *("--train", str(train)),
+            *("--vehicles", "3", "--level", "0", "--rounds", "1"),
+            *("--steps", str(_STEPS), "--micro-batch", "1", "--micro-batches", "4"),
+            *("--clip-frames", "8", "--gap-frames", "0"),
+            *("--cut-every", "3", "--kill", "vehicle_1@12", "--kill", "edge@20"),
+            *("--out", str(out), "--json", str(figures)),
+        ],
+        cwd=workspace.root,
+        env=child_environment(workspace, OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        timeout=_DEADLINE_S,
+        check=False,
+    )
+    logs = "\n".join(f"{p}:\n{p.read_text()[-2000:]}" for p in out.glob("logs/*.log"))
+    assert done.returncode == 0, done.stdout + done.stderr + logs
+    return json.loads(figures.read_text()), out
+
+
+def test_the_round_ends_with_those_who_are_left_and_says_so(federated):
+    figures, _ = federated
+    [one] = figures["rounds"]
+    [client] = one["report"]["clients"].values()
+
+    assert one["completed"]
+    assert client["vehicles"] == ["vehicle_0", "vehicle_2"]
+    assert [r["gone"] for r in client["recoveries"]][:1] == [["vehicle_1"]]
+    assert all(r["lost_steps"] <= 6 for r in client["recoveries"])
+    assert one["num_samples"] == _STEPS * 4
+    assert [h["who"] for h in figures["happened"]] == ["vehicle_1", "edge"]
+
+
+def test_the_result_drives_and_is_the_edges_model(federated):
+    figures, out = federated
+    loaded = load_encoder(out / "encoder.safetensors")
+    kept = load_file(figures["rounds"][0]["model_file"])
+    begun = build_encoder(TINY, seed=1).state_dict()
+
+    assert loaded.identity.hash == figures["encoder_hash"]
+    for name, tensor in loaded.model.state_dict().items():
+        assert torch.isfinite(tensor).all()
+        assert torch.equal(tensor, kept[name])
+    assert any(not torch.equal(kept[name], begun[name]) for name in begun)
+
+
+def test_every_step_was_taken_once_in_the_timeline_that_counts(federated):
+    _, out = federated
+    for vehicle in ("vehicle_0", "vehicle_2"):
+        lines = [json.loads(t) for t in (out / vehicle / "steps.jsonl").read_text().splitlines()]
+        counted = {line["step"]: line for line in lines}  # a later epoch takes its place
+        assert sorted(counted) == list(range(_STEPS))
+        assert max(line["epoch"] for line in lines) > 1
+    norms = [
+        {
+            line["step"]: line["gradient_norm"]
+            for line in map(json.loads, (out / v / "steps.jsonl").read_text().splitlines())
+        }
+        for v in ("vehicle_0", "vehicle_2")
+    ]
+    assert norms[0] == norms[1]  # all stages clip by the same number
