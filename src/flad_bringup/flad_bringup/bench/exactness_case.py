@@ -127,6 +127,8 @@ def case_targets(output: EncoderOutput, seed: int) -> Targets:
     return Targets(
         detection=detection,
         waypoints_m=5.0 * torch.rand(output.waypoints_m.shape, generator=numbers),
+        path_m=5.0 * torch.rand(output.paths_m[:, 0].shape, generator=numbers),
+        command=torch.zeros(len(output.waypoints_m), dtype=torch.long),
         light=torch.randint(2, (size,), generator=numbers),
         stop=torch.randint(2, (size,), generator=numbers),
     )
