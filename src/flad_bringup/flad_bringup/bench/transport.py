@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The group over DDS against gloo: single tensors, and steps of a pipeline on open and slow links.
 
-Two processes with one thread each train the encoder ``small`` through two stages, 8 micro-batches
-a step. On the slow link both groups run between two network namespaces (needs root; left out
-without). Groups take turns, so that what else the machine does meets them alike.
+Two processes with one thread each train the encoder ``small`` through two stages (u-shaped: the
+first has the heads and the loss as well), 8 micro-batches a step. On the slow link both groups run
+between two network namespaces (needs root; left out without). Groups take turns, so that what else
+the machine does meets them alike.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
         if "p2p" in parts:
             rows += _tensor_rows(here)
         if "form" in parts:
-            form_s = here.run("dds", "form")["form_s"]
+            form_s = here.run("dds", ["form"])["form"]["form_s"]
             rows.append(
                 Row(
                     name="transport_form_ms",
@@ -93,7 +94,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
 
 
 def _tensor_rows(pair: _Pair) -> list[Row]:
-    times = {backend: pair.run(backend, "p2p") for backend in ("dds", "gloo", "tcp")}
+    times = {backend: pair.run(backend, ["p2p"])["p2p"] for backend in ("dds", "gloo", "tcp")}
     return [
         Row(
             name=f"transport_{mb:g}mb_ms" + ("" if backend == "dds" else "_over_tcp"),
@@ -108,7 +109,7 @@ def _tensor_rows(pair: _Pair) -> list[Row]:
 
 
 def _open_rows(pair: _Pair, args: argparse.Namespace) -> list[Row]:
-    steps = _in_turns(pair, args, [("dds", "1f1b"), ("gloo", "1f1b")])
+    steps = _in_turns(pair, args, ["1f1b"])
     ours, theirs = steps[("dds", "1f1b")], steps[("gloo", "1f1b")]
     return [
         _step_row("transport_open_1f1b_s", ours.time_s, theirs.time_s),
@@ -133,11 +134,10 @@ def _slow_rows(args: argparse.Namespace, scratch: Path) -> list[Row]:
     if os.geteuid() != 0:
         print("the slow link needs root; its rows are left out", flush=True)
         return []
-    kinds = [("dds", "1f1b"), ("gloo", "1f1b"), ("dds", "gpipe"), ("gloo", "gpipe")]
     profile = LinkProfile(rate_bps=1e6 * args.rate_mbps, delay_s=1e-3 * args.delay_ms)
     with SlowLink(f"flad_{os.getpid()}_", profile, args.seed) as link:
         pair = _Pair(args.workspace, scratch, args, link)
-        steps = _in_turns(pair, args, kinds)
+        steps = _in_turns(pair, args, ["1f1b", "gpipe"])
     ours, theirs = steps[("dds", "1f1b")], steps[("gloo", "1f1b")]
     return [
         _step_row("transport_slow_1f1b_s", ours.time_s, theirs.time_s),
@@ -165,9 +165,14 @@ def _slow_rows(args: argparse.Namespace, scratch: Path) -> list[Row]:
         Row(
             name="transport_slow_link_mb",
             value=ours.link_bytes / 1e6,
-            unit="MB on the link, a run",
+            unit="MB on the link, a run of both schedules",
             baseline="gloo",
             baseline_value=theirs.link_bytes / 1e6,
+        ),
+        Row(
+            name="transport_slow_counted",
+            value=ours.sent_bytes / ours.link_bytes,
+            unit="bytes of tensors by bytes of the interfaces",
         ),
     ]
 
@@ -182,27 +187,38 @@ class _Steps:
     cut_bytes: float
     norms: list[float]
     link_bytes: float
+    sent_bytes: float
 
 
 def _in_turns(
-    pair: _Pair, args: argparse.Namespace, kinds: list[tuple[str, str]]
+    pair: _Pair, args: argparse.Namespace, schedules: list[str]
 ) -> dict[tuple[str, str], _Steps]:
-    """Median step of every kind over all its runs."""
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    """Median step of both groups under every schedule over all runs."""
+    found: dict[str, list[dict[str, Any]]] = {"dds": [], "gloo": []}
     for turn in range(args.runs):
-        for kind in kinds if turn % 2 == 0 else reversed(kinds):
-            found[kind].append(pair.run(*kind))
-            times_s = found[kind][-1]["steps_s"]
-            print(f"{kind[0]:5} {kind[1]:6} {statistics.median(times_s):.3f} s a step", flush=True)
+        for backend in found if turn % 2 == 0 else reversed(found):
+            figures = pair.run(backend, schedules)
+            found[backend].append(figures)
+            for schedule in schedules:
+                step_s = statistics.median(figures[schedule]["steps_s"])
+                print(f"{backend:5} {schedule:6} {step_s:.3f} s a step", flush=True)
     return {
-        kind: _Steps(
-            time_s=statistics.median(s for run in runs for s in run["steps_s"]),
-            cut_bytes=runs[0]["forward_bytes"],
-            norms=runs[0]["norms"],
+        (backend, schedule): _Steps(
+            time_s=statistics.median(s for run in runs for s in run[schedule]["steps_s"]),
+            cut_bytes=runs[0][schedule]["forward_bytes"],
+            norms=runs[0][schedule]["norms"],
             link_bytes=statistics.median(run["link_bytes"] for run in runs),
+            sent_bytes=statistics.median(_sent_bytes(run) for run in runs),
         )
-        for kind, runs in found.items()
+        for backend, runs in found.items()
+        for schedule in schedules
     }
+
+
+def _sent_bytes(figures: dict[str, Any]) -> float:
+    """Of tensors, by our own count, both ways; 0 for gloo, which does not count."""
+    counts = figures.get("counts", {})
+    return float(counts.get("bytes_sent", 0) + counts.get("bytes_received", 0))
 
 
 class _Pair:
@@ -214,8 +230,8 @@ class _Pair:
         self._workspace, self._scratch, self._args, self._link = workspace, scratch, args, link
         self._number = 0
 
-    def run(self, backend: str, work: str) -> dict[str, Any]:
-        """The first member's figures.
+    def run(self, backend: str, work: list[str]) -> dict[str, Any]:
+        """The first member's figures, by work.
 
         Raises:
             FladError: if a member died or did not end.
@@ -243,10 +259,10 @@ class _Pair:
         figures["link_bytes"] = (sum(self._link.num_bytes) if self._link else 0) - before
         return figures
 
-    def _command(self, rank: int, backend: str, work: str, port: int, out: Path) -> list[str]:
+    def _command(self, rank: int, backend: str, work: list[str], port: int, out: Path) -> list[str]:
         command = [
             *(sys.executable, "-m", "flad_bringup.bench.transport_member"),
-            *("--rank", str(rank), "--backend", backend, "--work", work, "--port", str(port)),
+            *("--rank", str(rank), "--backend", backend, "--work", *work, "--port", str(port)),
             *("--host", self._link.hosts[0] if self._link else "127.0.0.1"),
             *("--repeats", str(self._args.repeats), "--out", str(out)),
             *("--micro-batch", str(self._args.micro_batch)),

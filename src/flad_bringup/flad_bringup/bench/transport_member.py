@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import socket
@@ -39,7 +40,9 @@ def main() -> None:
     parser.add_argument("--backend", choices=["dds", "gloo", "tcp"], required=True)
     parser.add_argument("--host", default="127.0.0.1", help="of the first member")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--work", choices=["p2p", "1f1b", "gpipe", "form"], required=True)
+    parser.add_argument(
+        "--work", nargs="+", choices=["p2p", "1f1b", "gpipe", "form"], required=True
+    )
     parser.add_argument("--mb", type=float, nargs="*", default=[])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--micro-batch", type=int, default=2)
@@ -47,7 +50,7 @@ def main() -> None:
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    figures = _over_tcp(args) if args.backend == "tcp" else _in_a_group(args)
+    figures = {"p2p": _over_tcp(args)} if args.backend == "tcp" else _in_a_group(args)
     if args.rank == 0:
         with open(args.out, "w", encoding="utf-8") as file:
             json.dump(figures, file)
@@ -55,8 +58,9 @@ def main() -> None:
 
 
 def _in_a_group(args: argparse.Namespace) -> dict[str, Any]:
+    """Figures by work."""
     # Built before the group: tracing takes a while, and nobody should wait for it in there.
-    stage = _Stage(args) if args.work in ("1f1b", "gpipe") else None
+    stage = _Stage(args) if {"1f1b", "gpipe"} & set(args.work) else None
     transport = None
     if args.backend == "gloo":
         where = f"tcp://{args.host}:{args.port}"
@@ -68,23 +72,24 @@ def _in_a_group(args: argparse.Namespace) -> dict[str, Any]:
                 transport=transport, epoch=1, members=NAMES, encoding=Encoding[args.encoding]
             )
         )
-    dist.barrier()
     figures: dict[str, Any] = {}
-    if stage is not None:
-        figures = stage.measure()
-    elif args.work == "p2p":
-        other = 1 - args.rank
-        figures = _echoes(
-            args,
-            lambda tensor: dist.send(tensor, other),
-            lambda tensor: dist.recv(tensor, other),
-        )
-    elif transport is not None:
-        figures = {"form_s": _form_again(transport)}
+    for work in args.work:
+        dist.barrier()
+        if work == "p2p":
+            figures[work] = _echoes(
+                args,
+                lambda tensor: dist.send(tensor, 1 - args.rank),
+                lambda tensor: dist.recv(tensor, 1 - args.rank),
+            )
+        elif work == "form":
+            assert transport is not None
+            figures[work] = {"form_s": _form_again(transport)}
+        else:
+            assert stage is not None
+            figures[work] = stage.measure(work)
     if transport is not None:
         figures["counts"] = transport.counts()
-    if args.work != "form":
-        dist.barrier()
+    dist.barrier()
     return figures
 
 
@@ -172,13 +177,13 @@ class _Stage:
         model, inputs = build_case(load_encoder_config("small"), args.micro_batch, 1)
         self._graph = unit_graph(model, inputs, verify=False)
         costs = unit_costs(self._graph, self._graph.traced.flatten(inputs), formulas=FORMULAS)
-        self._config = StepConfig(schedule=args.work)
+        self._config = StepConfig()
         work = [unit.flops_forward + unit.flops_backward for unit in costs.units]
-        after = _best_cut(work, [c.forward_bytes for c in costs.cuts], self._config)
+        after = _best_cut(self._graph, work, [c.forward_bytes for c in costs.cuts], self._config)
         cut = costs.cuts[after]
         self._facts = {
             "cut_after": after,
-            "stage_share": sum(work[: after + 1]) / sum(work),
+            "stage_share": 1.0 - sum(work[after + 1 : self._graph.first_head]) / sum(work),
             "forward_bytes": self._config.num_micro_batches * cut.forward_bytes,
             "backward_bytes": self._config.num_micro_batches * cut.backward_bytes,
         }
@@ -186,8 +191,9 @@ class _Stage:
         batch = MicroBatch(args=tuple(inputs), targets=torch.zeros(args.micro_batch))
         self._batches = [batch] * self._config.num_micro_batches
 
-    def measure(self) -> dict[str, Any]:
-        """Times of steps, the slower member's, and the losses."""
+    def measure(self, schedule: str) -> dict[str, Any]:
+        """Times of steps, the slower member's, and the gradient's norms."""
+        config = dataclasses.replace(self._config, schedule=schedule)
         store = UnitStore(
             self._graph,
             lambda parameters: torch.optim.SGD(list(parameters.values()), lr=1e-4),
@@ -196,39 +202,49 @@ class _Stage:
         group = dist.group.WORLD
         assert group is not None
         trainer = PipelineTrainer(
-            store, self._partition, NAMES[self._args.rank], group, _loss, self._config
+            store, self._partition, NAMES[self._args.rank], group, _loss, config
         )
-        times_s, losses = [], []
+        times_s, norms = [], []
         for step in range(self._args.repeats + 1):
             dist.barrier()
             began_s = time.perf_counter()
-            result = trainer.step(step, self._batches)
+            result = trainer.step(step, self._batches if self._args.rank == 0 else ())
             dist.barrier()
             times_s.append(time.perf_counter() - began_s)
-            losses.append(result.gradient_norm)
-        return {**self._facts, "steps_s": times_s[1:], "norms": losses}
+            norms.append(result.gradient_norm)
+        return {**self._facts, "steps_s": times_s[1:], "norms": norms}
 
 
 def _loss(result: Any, targets: Tensor) -> Tensor:
-    return torch.stack([part.square().mean() for part in result]).sum()
+    parts = [part for part in result if isinstance(part, Tensor) and part.requires_grad]
+    return torch.stack([part.square().mean() for part in parts]).sum()
 
 
-def _best_cut(work: Sequence[float], cut_bytes: Sequence[int], config: StepConfig) -> int:
-    """The unit after which both halves are nearest to equal, where a megabyte crosses a step."""
+def _best_cut(
+    graph: UnitGraph, work: Sequence[float], cut_bytes: Sequence[int], config: StepConfig
+) -> int:
+    """The unit after which both members are nearest to equal, where a megabyte crosses a step.
+
+    The first one has the heads as well (u-shaped): raw values that they read stay there.
+    """
+    heads = graph.first_head
     allowed = [
-        i for i, size in enumerate(cut_bytes) if size * config.num_micro_batches >= 1_000_000
+        i
+        for i in range(graph.min_first_units(heads) - 1, heads - 1)
+        if cut_bytes[i] * config.num_micro_batches >= 1_000_000
     ]
-    return min(allowed, key=lambda i: abs(2.0 * sum(work[: i + 1]) - sum(work)))
+    return min(allowed, key=lambda i: abs(2.0 * sum(work[i + 1 : heads]) - sum(work)))
 
 
 def _two_stages(graph: UnitGraph, after: int) -> Partition:
-    last = len(graph.units) - 1
+    heads = graph.first_head
     return Partition(
         digest=graph.digest,
-        num_units=last + 1,
+        num_units=len(graph.units),
+        heads_from=heads,
         stages=(
             Span(vehicle=NAMES[0], first=0, last=after),
-            Span(vehicle=NAMES[1], first=after + 1, last=last),
+            Span(vehicle=NAMES[1], first=after + 1, last=heads - 1),
         ),
     )
 
