@@ -30,7 +30,7 @@ from flad_pipeline.round.task import TrainingTask
 from flad_pipeline.round.worker import StageWorker, StepDone, WorkerConfig
 from flad_pipeline.stages.trainer import MicroBatch, StepConfig
 
-_DEADLINE_S = 90.0
+_DEADLINE_S = 300.0
 _TICK_S = 0.02
 MICRO_BATCHES = 4
 
@@ -117,6 +117,8 @@ class Federation:
         )
         self._network = MemoryNetwork()
         self.names = [f"vehicle_{i}" for i in range(len(shares))]
+        # Before anybody trains: while a model is traced, no module may run in another thread.
+        self._tasks = {name: make_task(name) for name in self.names}
         self._keys = {name: VehicleKey.generate() for name in self.names}
         self._ring = KeyRing()
         for name, key in self._keys.items():
@@ -168,7 +170,7 @@ class Federation:
             transport = Transport(
                 self._network.link(name), TransportConfig(timeout_s=30.0, silent_after_s=0.0)
             )
-            task = make_task(name)
+            task = self._tasks[name]
             worker = StageWorker(
                 name,
                 task,

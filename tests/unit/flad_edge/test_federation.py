@@ -9,16 +9,27 @@ import pytest
 import torch
 from round_threads import Federation, make_task
 
+from flad_common.error_codes import FladError
 from flad_edge.federate.conductor import ConductorConfig, RoundOutcome
 from flad_pipeline.aggregation.layout import State
+from flad_pipeline.round.edge_link import CutName
 from flad_pipeline.round.order import Order, OrderKind
 from flad_pipeline.stages.trainer import LocalTrainer
 from flad_pipeline.stages.unit_store import UnitStore
 
 STEPS = 12
-CONFIG = ConductorConfig(cut_every=2, rotation_cuts=2, silent_after_s=60.0)
+CONFIG = ConductorConfig(cut_every=2, rotation_cuts=2, silent_after_s=60.0, patience_s=0.2)
 SMALL = (0.8, 0.8, 0.8)
 SEED_STRIDE = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Of PyTorch: vehicles are threads already, and sums must not depend on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def timeline(orders: list[Order], client: str) -> list[str]:
@@ -92,3 +103,113 @@ def test_after_a_kill_the_rest_goes_on_from_the_last_cut_with_the_same_numbers(t
     assert 0 <= recovery["lost_steps"] <= 2 * CONFIG.cut_every
     assert sum(recovery["fetched_units"].values()) < len(make_task("").graph.units)
     assert_same(found, alone(owners))
+
+
+def test_a_second_kill_leaves_one_vehicle_that_is_too_small_and_the_round_says_so(tmp_path):
+    left = ["vehicle_0", "vehicle_1"]
+
+    def kill(federation: Federation) -> None:
+        if left and federation.furthest() >= 3:
+            federation.kill(left.pop())
+
+    with Federation(tmp_path, SMALL, CONFIG) as federation:
+        federation.start()
+        before = dict(federation.conductor.model)
+        outcome = federation.train(STEPS, kill)
+        after = dict(federation.conductor.model)
+
+    assert not outcome.completed
+    assert "only vehicle_2 was left, too little memory" in outcome.text
+    assert_same(after, before)
+
+
+def test_an_able_vehicle_and_a_cluster_are_averaged_by_samples(tmp_path):
+    with Federation(tmp_path, (0.8, 0.8, 2.5), CONFIG) as federation:
+        federation.start()
+        outcome = federation.train(STEPS)
+        found = dict(federation.conductor.model)
+    cluster = alone(timeline(federation.orders, "cluster_vehicle_0"))
+    able = alone(timeline(federation.orders, "vehicle_2"))
+
+    assert sorted(outcome.clients) == ["cluster_vehicle_0", "vehicle_2"]
+    for name in ("stem.weight", "blocks.3.1.running_mean"):
+        assert torch.allclose(found[name], (cluster[name] + able[name]) / 2.0, atol=1e-7)
+        assert not torch.allclose(found[name], able[name], atol=1e-4)
+
+
+def test_who_comes_late_trains_from_the_next_rotation_on(tmp_path):
+    came: list[int] = []
+
+    def come(federation: Federation) -> None:
+        if not came and federation.furthest() >= 1:
+            came.append(federation.furthest())
+            federation.start("vehicle_2")
+
+    with Federation(tmp_path, SMALL, CONFIG) as federation:
+        federation.start("vehicle_0", "vehicle_1")
+        outcome = federation.train(40, come)
+        found = dict(federation.conductor.model)
+    owners = timeline(federation.orders, "cluster_vehicle_0")
+    client = only_client(outcome)
+
+    assert client["vehicles"] == ["vehicle_0", "vehicle_1", "vehicle_2"]
+    assert client["recoveries"] == []
+    [joined_at] = {o.from_step for o in federation.orders if "vehicle_2" in o.vehicles[2:]} - {0}
+    assert joined_at % CONFIG.rotation_period == 0
+    assert "vehicle_2" in owners[joined_at:]
+    assert "vehicle_2" not in owners[:joined_at]
+    assert_same(found, alone(owners))
+
+
+def test_a_killed_edge_goes_on_from_its_journal_and_vehicles_train_meanwhile(tmp_path):
+    killed_at: list[int] = []
+    back_at: list[int] = []
+
+    def kill(federation: Federation) -> None:
+        if not killed_at and federation.furthest() >= 3:
+            killed_at.append(federation.furthest())
+            federation.kill_edge()
+        if killed_at and not back_at and federation.furthest() > killed_at[0]:
+            back_at.append(federation.furthest())
+            federation.start_edge()
+
+    with Federation(tmp_path, SMALL, CONFIG) as federation:
+        federation.start()
+        federation.train(STEPS, kill)
+        found = dict(federation.conductor.model)
+        second = federation.train(4)
+    first = [o for o in federation.orders if o.round == 1]
+    owners = timeline(first, "cluster_vehicle_0")
+
+    assert back_at[0] > killed_at[0]
+    assert len({o.epoch for o in first if o.kind is OrderKind.TRAIN}) == 1  # nobody was disturbed
+    assert_same(found, alone(owners))
+    assert second.completed and second.round == 2
+
+
+def test_an_edge_refuses_whoever_comes_back_with_an_old_epoch(tmp_path):
+    refused: list[str] = []
+
+    def look(federation: Federation) -> None:
+        train = [o for o in federation.orders if o.kind is OrderKind.TRAIN]
+        if len(train) == 1 and federation.furthest() >= 3:
+            federation.kill("vehicle_2")
+        elif len(train) == 2 and not refused:
+            old = CutName(
+                vehicle="vehicle_2", client=train[0].client, round=1, epoch=train[0].epoch, step=8
+            )
+            for call in (lambda: federation.ask().fetch(old, [0]), lambda: ask_store(federation)):
+                with pytest.raises(FladError, match=r"is not in|is in epoch") as error:
+                    call()
+                refused.append(error.value.code.name)
+
+    def ask_store(federation: Federation) -> int:
+        zombie = CutName(vehicle="vehicle_0", client="cluster_vehicle_0", round=1, epoch=1, step=99)
+        return federation.ask().store(zombie, [])
+
+    with Federation(tmp_path, SMALL, CONFIG) as federation:
+        federation.start()
+        outcome = federation.train(STEPS, look)
+
+    assert outcome.completed
+    assert refused == ["ORDER_REFUSED", "ORDER_REFUSED"]

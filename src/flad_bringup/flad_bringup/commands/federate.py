@@ -72,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--late", action="append", default=[], metavar="WHO@STEP", help="starts only then"
     )
+    parser.add_argument(
+        "--lease-s",
+        type=float,
+        default=0.3,
+        help="a process that DDS has not heard of for so long is lost; more, where processes are "
+        "many and cores are few (default: %(default)s)",
+    )
     parser.add_argument("--deadline-s", type=float, default=900.0, help="of a round (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument(

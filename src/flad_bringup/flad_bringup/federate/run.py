@@ -68,7 +68,11 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             vehicles,
             supervisor,
             domain_id,
-            edge_parameters={"rounds.cut_every": str(args.cut_every)},
+            edge_parameters={
+                "rounds.cut_every": str(args.cut_every),
+                "lease_s": str(args.lease_s),
+            },
+            worker_parameters={"link.lease_s": str(args.lease_s)},
         )
         try:
             fleet.start_edge()

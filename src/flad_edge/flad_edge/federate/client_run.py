@@ -34,6 +34,14 @@ class ClientRun:
     """Why it does not count; empty while it does."""
     recoveries: list[dict[str, Any]] = field(default_factory=list)
     copied_bytes: int = 0
+    members: set[str] = field(default_factory=set)
+    """Who is left of the order's vehicles: fewer while it waits for somebody to come."""
+    waiting_s: float | None = None
+    """Since when, if those who are left cannot hold the model."""
+    waiting_why: str = ""
+
+    def __post_init__(self) -> None:
+        self.members = self.members or set(self.order.vehicles)
 
     @property
     def pipelines(self) -> tuple[Partition, ...]:
@@ -41,13 +49,30 @@ class ClientRun:
         return self.order.pipelines
 
     @property
+    def is_cluster(self) -> bool:
+        """Whether it began as several vehicles: others may join it."""
+        return self.client not in self.facts
+
+    @property
+    def lost(self) -> frozenset[str]:
+        """Who is gone since the order."""
+        return frozenset(set(self.order.vehicles) - self.members)
+
+    def waits(self, members: set[str], now_s: float, why: str) -> None:
+        """Those who are left are too few; others may come."""
+        self.members, self.waiting_why = members, why
+        self.waiting_s = now_s if self.waiting_s is None else self.waiting_s
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing more comes from it."""
-        return bool(self.dropped) or self.submitted == set(self.order.vehicles)
+        whole = self.waiting_s is None and self.submitted == set(self.order.vehicles)
+        return bool(self.dropped) or whole
 
     def begin(self, order: Order) -> None:
         """Follow another order."""
         self.order, self.pause, self.joining = order, None, set()
+        self.members, self.waiting_s = set(order.vehicles), None
 
     def note(self, status: Status) -> None:
         """Which units a vehicle has in its cuts: those that it held when the cut was made.

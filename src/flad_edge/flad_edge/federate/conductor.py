@@ -54,6 +54,9 @@ class ConductorConfig:
         60.0, unit="s", doc="So is one that finishes nothing for so long; longer than a step."
     )
     repeat_s: float = knob(0.5, unit="s", doc="An order that nobody follows is said again.")
+    patience_s: float = knob(
+        30.0, unit="s", doc="A cluster that is left too small waits so long for somebody to come."
+    )
     most_recoveries: int = knob(20, unit="1", doc="Of a client in a round; then it is given up.")
     strategy: StrategyConfig = section(StrategyConfig, doc="How updates become a model.")
     gate: GateConfig = section(GateConfig, doc="How far an update may go.")
@@ -62,6 +65,8 @@ class ConductorConfig:
         for name in ("cut_every", "rotation_cuts", "most_recoveries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.patience_s < 0.0:
+            raise ValueError(f"patience_s must not be negative, got {self.patience_s}")
         for name in ("deadline_s", "silent_after_s", "hang_after_s", "repeat_s"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -266,6 +271,11 @@ class Conductor:
         for run in list(self._round.clients.values()):
             if run.is_over:
                 continue
+            if run.waiting_s is not None:
+                if now_s - run.waiting_s > self.config.patience_s:
+                    left = ", ".join(sorted(run.members)) or "nobody"
+                    self._drop(run, f"only {left} was left, too little memory; {run.waiting_why}")
+                continue
             for vehicle in run.order.vehicles:
                 heard_s = self._heard_s.setdefault(vehicle, now_s)
                 if now_s - heard_s > self.config.silent_after_s:
@@ -358,7 +368,7 @@ class Conductor:
 
     def _react(self, run: ClientRun, status: Status, now_s: float) -> None:
         """To the state of a vehicle that follows its client's newest order."""
-        if run.is_over:
+        if run.is_over or run.waiting_s is not None:
             return
         if status.state is Stand.BROKEN:
             gone = {status.lost} & set(run.order.vehicles)
@@ -366,11 +376,11 @@ class Conductor:
         elif status.state is Stand.FAILED:
             self._lose(run, {status.vehicle}, status.text, now_s)
         elif status.state is Stand.PAUSED:
-            stand = [self._statuses.get(v) for v in run.order.vehicles]
-            if all(
-                s is not None and s.state is Stand.PAUSED and s.order == run.order.order
-                for s in stand
-            ):
+            stand = self._of(run)
+            paused = [s for s in stand if s.state is Stand.PAUSED]
+            # The newcomer's units come from the edge: it waits for the copy of this cut.
+            whole = self._copies.whole_step(run.client) >= status.step
+            if whole and len(paused) == len(run.order.vehicles):
                 self._regroup(run, {*run.order.vehicles, *run.joining}, "rotation", now_s)
         elif run.pause is not None:
             self._repeat(run.pause, status.vehicle, now_s)
@@ -380,11 +390,11 @@ class Conductor:
             return
         for vehicle in gone:  # it may come back, under a new order
             run.held.pop(vehicle, None)
-        rest = set(run.order.vehicles) - gone
+        rest = run.members - gone
         what = f"lost {', '.join(sorted(gone))}" if gone else "broke"
         self._tell(f"{run.client} {what}: {why}")
-        if not rest:
-            self._drop(run, f"nobody is left; the last: {why}")
+        if not (rest or run.is_cluster):
+            self._drop(run, why)
         elif len(run.recoveries) >= self.config.most_recoveries:
             self._drop(run, f"given up after {len(run.recoveries)} recoveries; the last: {why}")
         else:
@@ -399,10 +409,12 @@ class Conductor:
         gone: frozenset[str] = frozenset(),
     ) -> None:
         """Another membership begins, from the newest cut that it can begin from."""
-        members = {v for v in members if v in self._statuses or v in run.order.vehicles}
-        pipelines = self._pipelines(run, members, gone)
+        pipelines = self._pipelines(run, members, gone) if members else ()
         if not pipelines:
-            self._drop(run, f"{', '.join(sorted(members))} cannot hold the model; {why}")
+            run.waits(members, now_s, why)
+            left = ", ".join(sorted(members)) or "nobody"
+            self._tell(f"{run.client} waits: {left} cannot hold the model")
+            self._write()
             return
         period = self.config.rotation_period
         at_edge = {**self._copies.units(run.client), 0: frozenset(range(run.num_units))}
@@ -419,12 +431,12 @@ class Conductor:
                 order=self._order,
                 epoch=self._epoch,
                 vehicles=tuple(sorted(members)),
-                pipelines=pipelines,
+                pipelines=back.pipelines,
                 from_step=back.step,
             )
         )
         self._copies.forget(run.client, after=back.step)
-        if gone or why != "rotation":
+        if why != "rotation":
             run.recoveries.append(
                 {
                     "gone": sorted(gone),
@@ -440,7 +452,7 @@ class Conductor:
         self._tell(
             f"{run.client} goes on at step {back.step} (was at {reached}) with "
             f"{', '.join(run.order.vehicles)}; the edge sends "
-            f"{sum(len(u) for u in back.fetched.values())} of {run.num_units} units"
+            f"{back.num_fetched} of {run.num_units} units"
         )
         run.templates = {}
 
@@ -448,7 +460,7 @@ class Conductor:
         self, run: ClientRun, members: set[str], gone: frozenset[str]
     ) -> tuple[Partition, ...]:
         template = run.templates.get(gone)
-        if template is not None and set(run.order.vehicles) - gone == members:
+        if template and set(run.order.vehicles) - gone == members:
             return template
         facts = {v: run.facts[v] if v in run.facts else self._statuses[v].facts for v in members}
         return tuple(self._planner.pipelines(members, facts))
@@ -457,14 +469,18 @@ class Conductor:
         """A vehicle without a client joins the smallest cluster, from the next rotation on."""
         assert self._round is not None
         status = self._statuses[vehicle]
-        runs = [r for r in self._round.clients.values() if not r.is_over and len(r.pipelines) > 1]
+        runs = [r for r in self._round.clients.values() if not r.is_over and r.is_cluster]
         fits = status.facts.digest == self._task.graph.digest and status.facts.num_samples > 0
         ready = status.state in (Stand.IDLE, Stand.BROKEN, Stand.FAILED, Stand.DONE)
         most = self._task.step_config.num_micro_batches
         runs = [r for r in runs if len(r.order.vehicles) + len(r.joining) < most]
         if not (runs and fits and ready):
             return
-        run = min(runs, key=lambda r: (len(r.order.vehicles), r.client))
+        run = min(runs, key=lambda r: (r.waiting_s is None, len(r.order.vehicles), r.client))
+        if run.waiting_s is not None:
+            run.facts[vehicle] = status.facts
+            self._regroup(run, {*run.members, vehicle}, run.waiting_why, now_s, run.lost)
+            return
         if vehicle in run.joining or run.joins.get(vehicle, 0) >= 2:
             return
         last_turn = run.order.end_step - self.config.rotation_period
@@ -596,7 +612,7 @@ class Conductor:
 
     def _run_of(self, vehicle: str) -> ClientRun | None:
         runs = self._round.clients.values() if self._round else ()
-        return next((r for r in runs if vehicle in r.order.vehicles), None)
+        return next((r for r in runs if vehicle in r.members), None)
 
     def _of(self, run: ClientRun) -> list[Status]:
         """Statuses of those who follow the client's order."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from flad_pipeline.partition import Partition
@@ -59,12 +59,19 @@ class Return:
     """How a pipeline of those who are left begins."""
 
     step: int
+    pipelines: tuple[Partition, ...]
+    """In the order in which they take turns: the first one asks for the fewest units."""
     fetched: Mapping[str, tuple[int, ...]]
     """Units that each vehicle must take from the edge's copy."""
 
+    @property
+    def num_fetched(self) -> int:
+        """Of all vehicles."""
+        return sum(len(units) for units in self.fetched.values())
+
 
 def way_back(
-    after: Iterable[Partition],
+    after: Sequence[Partition],
     local: Mapping[str, Mapping[int, Collection[int]]],
     at_edge: Mapping[int, Collection[int]],
     period: int,
@@ -74,7 +81,7 @@ def way_back(
     A unit is there if its new owner has it in its own cut, or the edge in its copy.
 
     Args:
-        after: pipelines that take turns (:meth:`Order.pipeline`).
+        after: pipelines that take turns (:meth:`Order.pipeline`); who begins is chosen here.
         local: for every vehicle that is left, the units in its cuts by their steps.
         at_edge: the units in the edge's copy by their steps.
         period: of the turns.
@@ -82,19 +89,23 @@ def way_back(
     Returns:
         None if no cut is complete.
     """
-    pipelines = tuple(after)
     steps = sorted({*at_edge, *(s for cuts in local.values() for s in cuts)}, reverse=True)
     for step in steps:
-        turn = pipelines[step // period % len(pipelines)]
-        missing = {
-            span.vehicle: tuple(
-                u
-                for u in turn.units_of(span.vehicle)
-                if u not in local.get(span.vehicle, {}).get(step, ())
-            )
-            for span in turn.stages
-        }
         there = set(at_edge.get(step, ()))
-        if all(there.issuperset(units) for units in missing.values()):
-            return Return(step=step, fetched=missing)
+        found = []
+        for first, turn in enumerate(after):
+            missing = {
+                vehicle: tuple(
+                    u
+                    for u in turn.units_of(vehicle)
+                    if u not in local.get(vehicle, {}).get(step, ())
+                )
+                for vehicle in (span.vehicle for span in turn.stages)
+            }
+            if all(there.issuperset(units) for units in missing.values()):
+                shift = (first - step // period) % len(after)
+                order = (*after[shift:], *after[:shift])
+                found.append(Return(step=step, pipelines=order, fetched=missing))
+        if found:
+            return min(found, key=lambda way: way.num_fetched)
     return None

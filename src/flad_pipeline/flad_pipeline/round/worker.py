@@ -53,9 +53,7 @@ class WorkerConfig:
     """Waits of a worker."""
 
     wait_s: float = knob(60.0, unit="s", doc="Longest wait for a member of the group.")
-    edge_away_s: float = knob(
-        0.5, unit="s", doc="Pause before asking an absent edge again."
-    )
+    edge_away_s: float = knob(0.5, unit="s", doc="Pause before asking an absent edge again.")
 
     def __post_init__(self) -> None:
         if not (self.wait_s > 0.0 and self.edge_away_s > 0.0):
@@ -326,7 +324,9 @@ class StageWorker:
             self._check(order)
             self._transport.note_progress()
         units = {unit: self.store.state_of(unit, step) for unit in self.store.held}
-        self._uploader.begin(self._keep(order, step, units), order.epoch)
+        cut = self._keep(order, step, units)
+        self._say(self.status)  # before the copy is there: the edge shall know who has what
+        self._uploader.begin(cut, order.epoch)
 
     def _keep(self, order: Order, step: int, units: dict[int, UnitState]) -> Cut:
         cut = Cut(
@@ -379,7 +379,8 @@ class StageWorker:
             self._stand(Stand.BROKEN, lost=ended.lost, text=ended.detail)
         else:
             detail = error.detail if isinstance(error, FladError) else str(error)
-            self._stand(Stand.FAILED, text=f"{type(error).__name__}: {detail}")
+            text = f"{type(error).__name__}: {' '.join(detail.split())}"
+            self._stand(Stand.FAILED, text=text)
 
     def _cut_name(self, order: Order, step: int) -> CutName:
         return CutName(
