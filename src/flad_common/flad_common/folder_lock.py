@@ -9,18 +9,25 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 LOCK = ".lock"
+_POLL_S = 0.05
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold ``folder``, which is made where it is not there.
 
+    Args:
+        folder: to write into.
+        wait_s: how long its holder may go on.
+
     Raises:
-        ValueError: if another process holds it.
+        ValueError: if another process holds it still.
 
     Example:
         >>> import tempfile
@@ -30,16 +37,25 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise ValueError(
-                f"{folder} is being written by another process (id {holder}); wait for its end, "
-                "or give another folder with --out"
-            ) from None
+        end_s = time.monotonic() + wait_s
+        while not _take(file):
+            if time.monotonic() >= end_s:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise ValueError(
+                    f"{folder} is being written by another process (id {holder}); wait for its "
+                    "end, or give another folder with --out"
+                )
+            time.sleep(_POLL_S)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _take(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -41,7 +41,8 @@ from flad_edge.service.requests import Answer, Outcome
 from flad_edge.spoken import Spoken
 from flad_perception.ros.messages import stamp_to_ns
 
-_LOOK_S = 0.05
+_LOOK_S = {"realtime": 0.05, "lockstep": 0.25}
+"""How often deadlines are looked at. Lockstep has long ones, and its wall time is expensive."""
 _SETTLE_S = 1.0  # from hearing a topic to its publisher knowing us, in lockstep
 _CLOSE_S = 10.0
 
@@ -88,7 +89,7 @@ class DriverNode(ManagedNode):
         ]
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers = [
-            self.create_timer(_LOOK_S, self._look, clock=steady),
+            self.create_timer(_LOOK_S[config.mode], self._look, clock=steady),
             self.create_timer(1.0, self._publish_diagnostics, clock=steady),
         ]
         self._wake = self.create_guard_condition(self._take_from_adm)

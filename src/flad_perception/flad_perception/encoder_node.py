@@ -46,7 +46,8 @@ from flad_perception.tick_sync import (
 from flad_perception.wire import WireDtype, encode_tokens
 from flad_perception.worker import Worker
 
-_LOOK_S = 0.02  # how often deadlines are looked at
+_LOOK_S = {"realtime": 0.02, "lockstep": 0.25}
+"""How often deadlines are looked at. Lockstep has long ones, and its wall time is expensive."""
 _CLOSE_S = 10.0
 _MAX_UNMOUNTED = 32  # sweeps that wait for their transform
 
@@ -147,7 +148,7 @@ class EncoderNode(ManagedNode):
         self._hears_targets = False
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers = [
-            self.create_timer(_LOOK_S, self._look, clock=steady),
+            self.create_timer(_LOOK_S[config.mode], self._look, clock=steady),
             self.create_timer(1.0, self._publish_diagnostics, clock=steady),
         ]
         self._log_plan(cameras)

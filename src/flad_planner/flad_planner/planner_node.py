@@ -27,6 +27,9 @@ from flad_planner.plan import RawPlan
 from flad_planner.planner import Decision, Planner, PlannerConfig, PlannerState
 from flad_planner.ros import messages as convert
 
+_LOOK_S = {"realtime": 0.05, "lockstep": 0.25}
+"""How often the odometry's silence is looked at; in lockstep, a reader of controls that lacked."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerNodeConfig:
@@ -86,7 +89,7 @@ class PlannerNode(ManagedNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers = [
             self.create_timer(1.0, self._publish_diagnostics, clock=steady),
-            self.create_timer(0.05, self._watch_odometry, clock=steady),
+            self.create_timer(_LOOK_S[self._config.mode], self._watch_odometry, clock=steady),
         ]
         return super().on_configure(state)
 

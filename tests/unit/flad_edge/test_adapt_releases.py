@@ -15,6 +15,7 @@ from tiny_releases import CONFIG, make_adllm, make_clip, make_encoder
 
 from flad_common.folder_lock import folder_lock
 from flad_edge.adapt import release_cli
+from flad_edge.adapt import store as store_module
 from flad_edge.adapt.scoring import clips_hash, read_clips, score, score_release
 from flad_edge.adapt.store import ReleaseStore
 from flad_edge.adllm.weights import save_adllm
@@ -168,7 +169,8 @@ def test_a_file_that_was_changed_behind_the_store_does_not_drive(store, files):
         served_release(store.get("good"))
 
 
-def test_two_who_write_do_not_mix(store):
+def test_two_who_write_do_not_mix(store, monkeypatch):
+    monkeypatch.setattr(store_module, "_LOCK_S", 0.0)
     with folder_lock(store.root), pytest.raises(ValueError, match="another process"):
         store.scored("good", error_m=0.1, adm_error_m=0.1, clips_hash="1" * 16)
     (store.root / "history.json").write_text("{", encoding="utf-8")

@@ -29,6 +29,7 @@ from flad_perception.weights import load_encoder
 
 ENCODER, ADLLM, ADM = "encoder.safetensors", "adllm.safetensors", "adm.safetensors"
 _RELEASE, _HISTORY, _LOG = "release.json", "history.json", "log.jsonl"
+_LOCK_S = 30.0  # nobody holds the store for longer than it takes to copy three files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class StoredRelease:
 
 
 class ReleaseStore:
-    """One edge's releases. One process writes at a time; any may read meanwhile.
+    """One edge's releases. One process writes at a time, others wait; any may read meanwhile.
 
     Args:
         root: the folder; made where it is not there.
@@ -159,7 +160,7 @@ class ReleaseStore:
             waypoint_step_s=model.config.waypoint_step_s,
         )
         files = {ENCODER: encoder, ADLLM: adllm, **({ADM: adm} if adm is not None else {})}
-        with folder_lock(self.root):
+        with folder_lock(self.root, wait_s=_LOCK_S):
             if (self.root / name).exists():
                 raise ValueError(f"{self.root} has {name!r} already; give it another name")
             partial = self.root / f".{name}.partial"
@@ -192,7 +193,7 @@ class ReleaseStore:
             "error_by_town_m": dict(error_by_town_m or {}),
             "clips_hash": clips_hash,
         }
-        with folder_lock(self.root):
+        with folder_lock(self.root, wait_s=_LOCK_S):
             release = replace(self.get(name).release, **values)
             _write_json(self.root / name / _RELEASE, to_mapping(release))
             history = self.history()
@@ -208,7 +209,7 @@ class ReleaseStore:
         Raises:
             ValueError: saying why it stays out; that is logged, and nothing has changed.
         """
-        with folder_lock(self.root):
+        with folder_lock(self.root, wait_s=_LOCK_S):
             try:
                 history = self.history().published(self.get(name).release, margin_m=margin_m)
             except ValueError as error:
@@ -224,7 +225,7 @@ class ReleaseStore:
         Raises:
             ValueError: if there is none, or its files are gone.
         """
-        with folder_lock(self.root):
+        with folder_lock(self.root, wait_s=_LOCK_S):
             before = self.history()
             history = before.rolled_back()
             assert before.live and history.live
