@@ -111,6 +111,14 @@ WORKER = NodeSpec(
     optional=True,
 )
 """A vehicle's part in federated training; its topics are the group's and ``/edge/train``."""
+PLANNING = NodeSpec(
+    package="flad_edge",
+    executable="planning",
+    per_vehicle=False,
+    lifecycle=True,
+    optional=True,
+)
+"""SWIFT, for vehicles that train together; no launch starts it: it needs a file of units."""
 BRIDGE = NodeSpec(
     package="flad_carla",
     executable="bridge",

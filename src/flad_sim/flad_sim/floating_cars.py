@@ -13,6 +13,7 @@ import random
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import libsumo
 import numpy as np
@@ -79,7 +80,7 @@ def record_traces(config: TraceConfig, out: Path) -> dict[str, int]:
     done = _drive(config, net, number, list(turns.values()))
     rows, routes = done.rows, done.routes
     lanes = [net.lanes[net.edges[name][0]] for name in links]
-    arrays = {
+    arrays: dict[str, Any] = {
         "second": np.array([r[0] for r in rows], dtype=np.int32),
         "vehicle": np.array([r[1] for r in rows], dtype=np.int32),
         "x_m": np.array([r[2] for r in rows], dtype=np.float32),
@@ -105,7 +106,7 @@ def record_traces(config: TraceConfig, out: Path) -> dict[str, int]:
 
 def _turns(net: SumoNet, number: dict[str, int]) -> dict[tuple[int, int], tuple[str, int]]:
     """Turns that a traffic light rules: the light, and which of its signals."""
-    found = {}
+    found: dict[tuple[int, int], tuple[str, int]] = {}
     for of_lane in net.links.values():
         for link in of_lane:
             start, end = (number.get(net.lanes[i].edge) for i in (link.from_lane, link.to_lane))

@@ -108,7 +108,7 @@ def predict_s(network: DwellNetwork, data: DwellData) -> Floats:
     """``[N]``: how long each will stay."""
     network.eval()
     with torch.inference_mode():
-        return network(*as_tensors(data)).numpy().astype(np.float64)
+        return np.asarray(network(*as_tensors(data)).numpy(), dtype=np.float64)
 
 
 def save_dwell(path: Path, network: DwellNetwork, extra: Mapping[str, str] | None = None) -> None:

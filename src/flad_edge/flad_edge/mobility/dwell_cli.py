@@ -99,7 +99,7 @@ def _visits(traces: Traces, coverage: Coverage, config: DwellTrainConfig) -> Dwe
 def _figures(learned: DwellData, tested: DwellData, said_s: np.ndarray) -> dict[str, float]:
     """MAPE on ways that training did not see, and of what it is compared with."""
     actual = tested.dwell_s
-    ends = {}
+    ends: dict[tuple[int, int], list[float]] = {}
     for row, way in enumerate(learned.ways()):
         ends.setdefault((way[0], way[-1]), []).append(learned.dwell_s[row])
     mean_s = float(learned.dwell_s.mean())

@@ -29,8 +29,8 @@ SCHEMA, SCHEMA_VERSION = "flad.traces", 1
 class Coverage:
     """The area in which an edge serves vehicles, in the frame of the traces (CARLA's)."""
 
-    x_m: float = knob(unit="m", doc="Of its centre.")
-    y_m: float = knob(unit="m", doc="Of its centre.")
+    x_m: float = knob(0.0, unit="m", doc="Of its centre.")
+    y_m: float = knob(0.0, unit="m", doc="Of its centre.")
     radius_m: float = knob(180.0, unit="m", doc="Of the radio's reach.")
 
     def __post_init__(self) -> None:
