@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -50,6 +51,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("no --carla-server was given")
     if item.get_closest_marker("needs_ros_install") and "ROS_DISTRO" not in os.environ:
         pytest.skip("no ROS 2 is installed and sourced")
+    if item.get_closest_marker("needs_network_namespaces") and not (
+        os.geteuid() == 0 and shutil.which("ip") and Path("/dev/net/tun").exists()
+    ):
+        pytest.skip("network namespaces need root, iproute2 and /dev/net/tun")
 
 
 def carla_towns_folder(config: pytest.Config) -> Path | None:

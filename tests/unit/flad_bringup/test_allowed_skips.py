@@ -7,7 +7,12 @@ import re
 import subprocess
 import sys
 
-MARKERS = ("needs_carla_server", "needs_carla_towns", "needs_ros_install")
+MARKERS = (
+    "needs_carla_server",
+    "needs_carla_towns",
+    "needs_network_namespaces",
+    "needs_ros_install",
+)
 _OTHER_WAYS = re.compile(r"pytest\.(skip|importorskip|xfail)\(|mark\.(skip|skipif|xfail)\b")
 
 # Prints "MARKED test marker" for every marked test, without running any.

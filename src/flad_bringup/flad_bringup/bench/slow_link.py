@@ -25,6 +25,7 @@ _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
 _CLONE_NEWNET = 0x40000000
 _MTU_BYTES = 1500
+_BURST_PACKETS = 20_000
 INTERFACE = "radio"
 """Of each namespace."""
 
@@ -80,7 +81,9 @@ class SlowLink:
             for command in (
                 ("link", "set", "lo", "up"),
                 ("addr", "add", host, "peer", other, "dev", INTERFACE),
-                ("link", "set", "dev", INTERFACE, "mtu", str(_MTU_BYTES), "multicast", "on", "up"),
+                ("link", "set", "dev", INTERFACE, "mtu", str(_MTU_BYTES), "multicast", "on"),
+                # A TUN interface does not hold its sender back: a burst must fit until it is read.
+                ("link", "set", "dev", INTERFACE, "txqueuelen", str(_BURST_PACKETS), "up"),
                 ("route", "add", "224.0.0.0/4", "dev", INTERFACE),
             ):
                 _ip("-n", namespace, *command)

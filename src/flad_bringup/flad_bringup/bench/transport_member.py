@@ -31,6 +31,8 @@ from flad_pipeline.wire import Encoding
 
 NAMES = ("vehicle_0", "vehicle_1")
 _FORM_S = 60.0
+_LEASE_S = 5.0
+"""Of liveliness: nobody dies here, and a full link delays that word as it does all others."""
 
 
 def main() -> None:
@@ -97,7 +99,7 @@ def _dds(rank: int) -> Transport:
     # Only here: gloo's and TCP's members need no ROS.
     from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
 
-    link = DdsLink(NAMES[rank], NAMES, DdsLinkConfig(max_members=2))
+    link = DdsLink(NAMES[rank], NAMES, DdsLinkConfig(max_members=2, lease_s=_LEASE_S))
     transport = Transport(link)
     link.wait_until_matched(_FORM_S)
     return transport

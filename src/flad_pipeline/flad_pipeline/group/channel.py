@@ -30,18 +30,18 @@ _SHRINK = 0.8
 class ChannelConfig:
     """Flow control between two members."""
 
-    chunk_bytes: int = knob(524_288, unit="B", doc="Largest piece of a tensor in one packet.")
+    chunk_bytes: int = knob(262_144, unit="B", doc="Largest piece of a tensor in one packet.")
     credits: int = knob(
         32, unit="1", doc="Packets that may be on the way to one member; its inbox holds as many."
     )
     first_window_bytes: int = knob(
-        4_194_304, unit="B", doc="That may be on the way before the round trip is known."
+        1_048_576, unit="B", doc="That may be on the way before the round trip is known."
     )
     least_window_bytes: int = knob(
-        1_048_576, unit="B", doc="That may be on the way however slow the link is."
+        524_288, unit="B", doc="That may be on the way however slow the link is."
     )
     queue_s: float = knob(
-        0.15, unit="s", doc="Time in the network's queues above which less is kept on the way."
+        0.1, unit="s", doc="Time in the network's queues above which less is kept on the way."
     )
     least_repeat_s: float = knob(
         0.3, unit="s", doc="No packet is repeated earlier, unless a later one has arrived."
