@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from flad_common.config import to_mapping
+from flad_perception.batch import Batch
 from flad_perception.config import EncoderConfig
 from flad_perception.data.augment import AugmentConfig
 from flad_perception.data.loader import Loader, LoaderConfig
@@ -120,11 +121,15 @@ class Trainer:
         model.load_state_dict(self._stepper.averaged_weights())
         return model.eval()
 
-    def evaluate(self, indices: Any) -> Evaluation:
-        """The best model on frames of the packed data set, none of them changed."""
-        loader = self._make_loader(indices, None)
-        with closing(loader.epoch(0)) as batches:
-            return evaluate(self.best_model(), self._config, batches, self._train.loss)
+    def evaluate(self, indices: Any, model: VisionEncoder | None = None) -> Evaluation:
+        """The best model (or another) on frames of the packed data set, none of them changed."""
+        with closing(self.batches(indices)) as batches:
+            model = model or self.best_model()
+            return evaluate(model, self._config, batches, self._train.loss)
+
+    def batches(self, indices: Any) -> Generator[Batch, None, None]:
+        """Frames of the packed data set as they are; close it."""
+        return self._make_loader(indices, None).epoch(0)
 
     def save(self) -> None:
         """Write the checkpoint."""
