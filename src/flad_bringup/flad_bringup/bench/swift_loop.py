@@ -18,6 +18,7 @@ import numpy as np
 from flad_bringup.bench.rows import Row
 from flad_edge.mobility.dwell import load_dwell, predict_s
 from flad_edge.mobility.dwell_data import dwell_data
+from flad_edge.mobility.positions import PositionsConfig, calibrate, learn_positions
 from flad_edge.mobility.traces import Coverage, Traces, Visit, read_traces
 from flad_edge.swift.availability import TaskNeeds
 from flad_edge.swift.cluster import Floats
@@ -71,6 +72,7 @@ def loop_rows(seed: int, devices: Mapping[str, DeviceProfile]) -> Iterator[Row]:
         minutes = MINUTES + _BEGIN_S / 60.0 + 4.0
         record_traces(TraceConfig(minutes=minutes, seed=7000 + seed), file)
         traces = read_traces(file)
+    yield from _cell_rows(seed, traces)
     network = load_dwell()
     place = network.config
     coverage = Coverage(x_m=place.x_m, y_m=place.y_m, radius_m=place.radius_m)
@@ -115,6 +117,17 @@ def loop_rows(seed: int, devices: Mapping[str, DeviceProfile]) -> Iterator[Row]:
         bar=0.0,
         better="lower",
     )
+
+
+def _cell_rows(seed: int, traces: Traces) -> Iterator[Row]:
+    """Probabilities of cells (Eq. 3) against what happened, on vehicles not learned from."""
+    config = PositionsConfig()
+    positions, unseen = learn_positions(traces, config, np.random.default_rng(seed))
+    for ahead_s in (10, 30):
+        found = calibrate(positions, unseen, seen_steps=4, ahead_steps=ahead_s // config.step_s)
+        for said, happened in zip(found.said, found.happened, strict=True):
+            yield Row(name=f"swift_cells_{ahead_s}s_{100 * said:.0f}", value=happened, unit="1")
+        yield Row(name=f"swift_cells_{ahead_s}s_error", value=found.error, unit="1", better="lower")
 
 
 def _shares() -> list[float]:
