@@ -167,6 +167,7 @@ class ConductorNode(ManagedNode):
         try:
             self._conductor.begin(wanted, time.monotonic())
         except FladError as error:
+            self._tell(f"no round: {error.detail}")
             goal.abort()
             return TrainRound.Result(completed=False, text=str(error))
         self._goal, self._over = goal, Future(executor=self.executor)

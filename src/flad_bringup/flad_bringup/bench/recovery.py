@@ -196,14 +196,16 @@ class _Stand:
     def relaunch(self, numbers: random.Random) -> float:
         """One vehicle dies, and everything is started anew: seconds to the next step."""
         self._wait_for_moment("random", numbers)
-        epochs, began_s = self._epoch(), time.monotonic()
+        began_s = time.monotonic()
         for name in (*_NAMES, "edge"):
             self._fleet.kill(name)
+        dead_s = time.monotonic()
         self._watch.statuses.clear()
         self._fleet.start_edge()
         for name in _NAMES:
             self._fleet.start(name)
-        seconds = max(line["ended_s"] for line in self._first_steps(_NAMES, epochs)) - began_s
+        first = self._first_steps(_NAMES, -1, dead_s)
+        seconds = max(line["ended_s"] for line in first) - began_s
         print(f"  full relaunch: {seconds:.2f} s")
         self._settle()
         return seconds
@@ -253,13 +255,19 @@ class _Stand:
     def _epoch(self) -> int:
         return max((s.epoch for s in self._watch.statuses.values()), default=0)
 
-    def _first_steps(self, names: Sequence[str], after_epoch: int) -> list[dict[str, Any]]:
-        """Everybody's first step in a later epoch."""
+    def _first_steps(
+        self, names: Sequence[str], after_epoch: int, after_s: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Everybody's first step in a later epoch, and after a time."""
         found: dict[str, dict[str, Any]] = {}
 
         def all_there() -> bool:
             for name in names:
-                later = [line for line in self._log(name) if line["epoch"] > after_epoch]
+                later = [
+                    line
+                    for line in self._log(name)
+                    if line["epoch"] > after_epoch and line["ended_s"] > after_s
+                ]
                 if later:
                     found[name] = later[0]
             return len(found) == len(names)
@@ -279,6 +287,8 @@ class _Stand:
         while not done():
             self._watch.spin()
             self._fleet.check()
+            if (ended := self._watch.result()) is not None:
+                raise RuntimeError(f"the round ended: {ended.text}")
             if time.monotonic() > end_s:
                 said = {v: (s.state.name, s.step) for v, s in self._watch.statuses.items()}
                 raise TimeoutError(f"{what} did not happen within {_START_S:g} s: {said}")

@@ -245,7 +245,9 @@ class Conductor:
         self._statuses[name], self._heard_s[name] = status, now_s
         run = self._run_of(name)
         if run is None:
-            if self._round is not None:
+            if status.state in (Stand.LOADING, Stand.TRAINING, Stand.PAUSED):
+                self._stop(name, now_s)
+            elif self._round is not None:
                 self._welcome(name, now_s)
             return
         run.note(status)
@@ -384,6 +386,13 @@ class Conductor:
                 self._regroup(run, {*run.order.vehicles, *run.joining}, "rotation", now_s)
         elif run.pause is not None:
             self._repeat(run.pause, status.vehicle, now_s)
+
+    def _stop(self, vehicle: str, now_s: float) -> None:
+        """It follows an order that is over, as after a freeze: it shall forget it."""
+        if now_s - self._said_s.get(vehicle, float("-inf")) >= self.config.repeat_s:
+            self._order += 1
+            self._write()
+            self._give(Order(kind=OrderKind.STOP, order=self._order, vehicles=(vehicle,)), now_s)
 
     def _lose(self, run: ClientRun, gone: set[str], why: str, now_s: float) -> None:
         if run.is_over:

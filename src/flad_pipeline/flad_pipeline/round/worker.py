@@ -141,7 +141,8 @@ class StageWorker:
                 return
             self._newest = order
             self._changed.notify_all()
-            behind = self._transport.membership.epoch < order.epoch
+            joined = self._transport.membership.epoch
+            behind = order.kind is OrderKind.STOP or joined < order.epoch
         if behind:
             self._transport.abort(f"the edge has order {order.order}")
 

@@ -32,6 +32,7 @@ from flad_pipeline.stages.trainer import (
 from flad_pipeline.stages.unit_store import UnitStore, total_norm
 from flad_pipeline.testbed.pace import StagePace
 
+_ABANDONED_S = 5.0  # for the heads of a step that failed: nobody may touch the units any more
 _SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 
 
@@ -261,6 +262,8 @@ class _Aside:
         self._thread.start()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._thread.join(min(self._deadline_s, _ABANDONED_S))
         if error is None or self._error is not None:
             self._thread.join(self._deadline_s)
             if self._error is not None:

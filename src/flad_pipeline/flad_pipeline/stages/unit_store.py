@@ -123,7 +123,9 @@ class UnitStore:
             )
         if not 0 <= state.unit < len(self.graph.units):
             raise ValueError(f"there is no unit {state.unit}, only {len(self.graph.units)} units")
-        module = unit_module(self.graph, self.graph.units[state.unit])
+        # Making a module takes longer than filling it; in a recovery most units are here.
+        held = self._modules.get(state.unit)
+        module = unit_module(self.graph, self.graph.units[state.unit]) if held is None else held
         _check_tensors(state, module)
         _fill(module, state.tensors)
         self._modules.pop(state.unit, None)
