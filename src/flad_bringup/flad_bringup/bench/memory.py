@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=3, help="in each run (default: %(default)s)")
     parser.add_argument("--dilation", type=float, default=4.0, help="of Table 2's emulation")
     parser.add_argument("--work-scale", type=float, default=264.0, help="as in throughput")
+    parser.add_argument("--only", choices=["memory", "table2"], nargs="+", help="these parts")
     parser.add_argument("--deadline-s", type=float, default=1200.0, help="of each part")
 
 
@@ -52,7 +53,11 @@ def measure(args: argparse.Namespace) -> list[Row]:
     torch.set_num_threads(1)
     task = read_cluster(args.workspace.root / args.cluster)
     testbed = emulated(task.cluster, dilation=args.dilation)
-    return [*_memory_rows(args, testbed), *_table_rows(args, testbed, task.model.batch_size)]
+    parts = args.only or ["memory", "table2"]
+    return [
+        *(_memory_rows(args, testbed) if "memory" in parts else []),
+        *(_table_rows(args, testbed, task.model.batch_size) if "table2" in parts else []),
+    ]
 
 
 def _memory_rows(args: argparse.Namespace, testbed: Testbed) -> list[Row]:

@@ -36,7 +36,12 @@ _MEMBER_S = 600.0
 UDP_ONLY = """<?xml version="1.0" encoding="UTF-8"?>
 <profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
   <transport_descriptors>
-    <transport_descriptor><transport_id>udp</transport_id><type>UDPv4</type></transport_descriptor>
+    <transport_descriptor>
+      <transport_id>udp</transport_id>
+      <type>UDPv4</type>
+      <sendBufferSize>4194304</sendBufferSize>
+      <receiveBufferSize>4194304</receiveBufferSize>
+    </transport_descriptor>
   </transport_descriptors>
   <participant profile_name="udp_only" is_default_profile="true">
     <rtps>
@@ -46,7 +51,8 @@ UDP_ONLY = """<?xml version="1.0" encoding="UTF-8"?>
   </participant>
 </profiles>
 """
-"""Between namespaces of one machine shared memory would go around the link."""
+"""Between namespaces of one machine shared memory would go around the link. A socket of Linux's
+default size holds three datagrams of 64 KiB: a busy reader would lose the rest."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
