@@ -24,7 +24,8 @@ import torch
 from pathlib import Path
 from pipeline_of_members import train
 from flad_pipeline.group.process_group import joined
-from flad_pipeline.group.transport import GroupError, Transport
+from flad_pipeline.group.deadlines import GroupError
+from flad_pipeline.group.transport import Transport
 from flad_pipeline.ros.dds_transport import DdsLink
 
 NAMES, REST = ("vehicle_0", "vehicle_1", "vehicle_2"), ("vehicle_0", "vehicle_2")
