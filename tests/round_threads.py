@@ -14,8 +14,9 @@ from member_threads import a_world_per_thread
 from torch import Tensor, nn
 from torch.nn import functional
 
-from flad_edge.federate.conductor import Conductor, ConductorConfig, RoundGoal, RoundOutcome
+from flad_edge.federate.conductor import Conductor
 from flad_edge.federate.planning import PlanningConfig, RoundPlanner
+from flad_edge.federate.rounds import ConductorConfig, RoundGoal, RoundOutcome
 from flad_edge.swift.devices import load_devices
 from flad_pipeline.aggregation.keys import KeyRing, VehicleKey
 from flad_pipeline.aggregation.layout import ModelLayout

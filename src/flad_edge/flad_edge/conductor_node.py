@@ -28,8 +28,9 @@ from flad_common.error_codes import FladError
 from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import MANY, alive
-from flad_edge.federate.conductor import Conductor, ConductorConfig, RoundGoal, RoundOutcome
+from flad_edge.federate.conductor import Conductor
 from flad_edge.federate.planning import PlanningConfig, RoundPlanner
+from flad_edge.federate.rounds import ConductorConfig, RoundGoal, RoundOutcome
 from flad_edge.swift.devices import load_devices
 from flad_pipeline.aggregation.keys import KeyRing
 from flad_pipeline.ros.round_messages import (

@@ -10,7 +10,7 @@ import torch
 from round_threads import Federation, make_task
 
 from flad_common.error_codes import FladError
-from flad_edge.federate.conductor import ConductorConfig, RoundOutcome
+from flad_edge.federate.rounds import ConductorConfig, RoundOutcome
 from flad_pipeline.aggregation.layout import State
 from flad_pipeline.round.edge_link import CutName
 from flad_pipeline.round.order import Order, OrderKind

@@ -88,7 +88,11 @@ def _kill_one(folder: Path, agent: subprocess.Popen[bytes], numbers: random.Rand
     os.kill(pids[numbers.randrange(_SIZE)], signal.SIGKILL)
 
     def later(rank: int) -> list[dict[str, Any]]:
-        return [line for line in _log(folder, rank) if line["pid"] not in pids.values()]
+        return [
+            line
+            for line in _log(folder, rank)
+            if line["pid"] not in pids.values() and line["ended_s"] > began_s
+        ]
 
     _until(folder, agent, lambda: all(later(rank) for rank in range(_SIZE)))
     seconds = max(float(later(rank)[0]["ended_s"]) for rank in range(_SIZE)) - began_s

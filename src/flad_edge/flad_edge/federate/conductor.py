@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flad_common.config import knob, section
 from flad_common.error_codes import NOBODY_TRAINS, ORDER_REFUSED, FladError
 from flad_edge.federate.client_run import ClientRun
 from flad_edge.federate.collect import collect
 from flad_edge.federate.planning import ClientPlan, RoundPlan, RoundPlanner
+from flad_edge.federate.rounds import ConductorConfig, RoundGoal, RoundOutcome
 from flad_pipeline.aggregation.keys import KeyRing
 from flad_pipeline.aggregation.layout import State, state_hash
-from flad_pipeline.aggregation.norms import GateConfig, NormHistory
-from flad_pipeline.aggregation.strategy import Aggregator, StrategyConfig
+from flad_pipeline.aggregation.norms import NormHistory
+from flad_pipeline.aggregation.strategy import Aggregator
 from flad_pipeline.aggregation.ticket import RoundTicket
 from flad_pipeline.aggregation.update import SignedUpdate, read_header, signed_bytes
 from flad_pipeline.partition import Partition
@@ -36,69 +36,6 @@ from flad_pipeline.round.task import TrainingTask
 from flad_pipeline.stages.unit_state import unit_state_from_bytes
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConductorConfig:
-    """How rounds go."""
-
-    cut_every: int = knob(
-        5, unit="steps", doc="Between common cuts; at most twice as much work is lost."
-    )
-    rotation_cuts: int = knob(2, unit="cuts", doc="A pipeline's turn has so many.")
-    deadline_s: float = knob(600.0, unit="s", doc="After it a round goes on without who is late.")
-    silent_after_s: float = knob(
-        5.0, unit="s", doc="A vehicle that says nothing for so long is lost."
-    )
-    hang_after_s: float = knob(
-        60.0, unit="s", doc="So is one that finishes nothing for so long; longer than a step."
-    )
-    repeat_s: float = knob(0.5, unit="s", doc="An order that nobody follows is said again.")
-    patience_s: float = knob(
-        30.0, unit="s", doc="A cluster that is left too small waits so long for somebody to come."
-    )
-    most_recoveries: int = knob(20, unit="1", doc="Of a client in a round; then it is given up.")
-    strategy: StrategyConfig = section(StrategyConfig, doc="How updates become a model.")
-    gate: GateConfig = section(GateConfig, doc="How far an update may go.")
-
-    def __post_init__(self) -> None:
-        for name in ("cut_every", "rotation_cuts", "most_recoveries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.patience_s < 0.0:
-            raise ValueError(f"patience_s must not be negative, got {self.patience_s}")
-        for name in ("deadline_s", "silent_after_s", "hang_after_s", "repeat_s"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-
-    @property
-    def rotation_period(self) -> int:
-        """Steps of a turn."""
-        return self.cut_every * self.rotation_cuts
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundGoal:
-    """What is asked for; zeros leave it to the edge."""
-
-    round: int = 0
-    vehicles: tuple[str, ...] = ()
-    steps: int = 0
-    deadline_s: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundOutcome:
-    """How a round ended."""
-
-    completed: bool
-    round: int
-    model_hash: str
-    model_file: Path
-    clients: tuple[str, ...]
-    num_samples: int
-    text: str
-    report: Mapping[str, Any]
 
 
 @dataclass(kw_only=True)
@@ -490,7 +427,7 @@ class Conductor:
             run.facts[vehicle] = status.facts
             self._regroup(run, {*run.members, vehicle}, run.waiting_why, now_s, run.lost)
             return
-        if vehicle in run.joining or run.joins.get(vehicle, 0) >= 2:
+        if vehicle in run.joining or run.joins.get(vehicle, 0) >= self.config.most_recoveries:
             return
         last_turn = run.order.end_step - self.config.rotation_period
         if max((s.step for s in self._of(run)), default=0) >= last_turn:

@@ -26,8 +26,9 @@ from flad_common.error_codes import FladError
 from flad_pipeline.aggregation.keys import VehicleKey
 from flad_pipeline.aggregation.units import part_of, ticket_parts
 from flad_pipeline.aggregation.update import signed_update
+from flad_pipeline.group.deadlines import GroupError
 from flad_pipeline.group.process_group import joined
-from flad_pipeline.group.transport import GroupError, Transport
+from flad_pipeline.group.transport import Transport
 from flad_pipeline.partition import Partition
 from flad_pipeline.round.cuts import Cut, LocalCuts
 from flad_pipeline.round.edge_link import CutName, EdgeAwayError, EdgeLink
@@ -141,8 +142,8 @@ class StageWorker:
                 return
             self._newest = order
             self._changed.notify_all()
-            joined = self._transport.membership.epoch
-            behind = order.kind is OrderKind.STOP or joined < order.epoch
+            epoch = self._transport.membership.epoch
+            behind = order.kind is OrderKind.STOP or epoch < order.epoch
         if behind:
             self._transport.abort(f"the edge has order {order.order}")
 
