@@ -32,6 +32,8 @@ class AdLlmOutput:
     """``[B, F, P, 2]``: x forward, y left, in the vehicle's frame, every 0.5 s."""
     completed_logits: Tensor
     """``[B, F, 2]``: carrying on, instruction completed."""
+    read: Tensor
+    """``[N, Q, H]``: what the Q-Former passes on of every frame there is, clip by clip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +102,9 @@ class AdLlm(nn.Module):
         answers = hidden[list(plan.answer_rows), list(plan.answer_columns)]
         waypoints_m, logits = self.heads(answers)
         return AdLlmOutput(
-            waypoints_m=_scatter(waypoints_m, mask), completed_logits=_scatter(logits, mask)
+            waypoints_m=_scatter(waypoints_m, mask),
+            completed_logits=_scatter(logits, mask),
+            read=frames,
         )
 
     def start(self, instructions: list[str]) -> list[History]:

@@ -38,6 +38,7 @@ from flad_edge.training.corpus import (
 from flad_edge.training.examine import examine, some, summary_line
 from flad_edge.training.feature_jobs import fill_cache, missing, num_frames
 from flad_edge.training.features import open_encoder
+from flad_edge.training.reading import HeadsTeacher
 from flad_edge.training.run_log import RunLog
 from flad_edge.training.trainer import StepResult, Trainer, begin_at_the_mean
 from flad_perception.data.dataset import weather_ids
@@ -159,6 +160,7 @@ def _train(args: argparse.Namespace, command: str, should_stop: Callable[[], boo
             bank,
             args.out / "checkpoint.pt",
             teacher=teacher.model if teacher else None,
+            heads=HeadsTeacher(encoder.model) if train.reading > 0.0 else None,
             should_stop=should_stop,
         )
         log.resume(trainer.state.step)

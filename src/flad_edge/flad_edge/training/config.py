@@ -86,6 +86,9 @@ class AdLlmTrainConfig:
     token_noise: float = knob(
         0.1, unit="1", doc="Deviation of noise on tokens (they have about 1)."
     )
+    reading: float = knob(
+        0.0, unit="1", doc="Weight of what the encoder's heads say, read out of the Q-Former."
+    )
     notices: float = knob(0.3, unit="1", doc="Share of windows that are told their notices.")
     phases: int = knob(
         1, unit="1", doc="1: every other frame of a recording; 2: the frames between as well."
@@ -137,7 +140,7 @@ class AdLlmTrainConfig:
         for name in ("notices", "lr_floor"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        for name in ("weight_decay", "token_noise", "teacher_weight"):
+        for name in ("weight_decay", "token_noise", "teacher_weight", "reading"):
             if getattr(self, name) < 0.0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.phases not in (1, 2):

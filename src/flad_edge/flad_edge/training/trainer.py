@@ -23,6 +23,7 @@ from flad_edge.training.batches import LessonBatch, training_batch
 from flad_edge.training.config import AdLlmTrainConfig
 from flad_edge.training.corpus import Corpus
 from flad_edge.training.objective import objective, weighted_error
+from flad_edge.training.reading import HeadsTeacher, Reading
 from flad_edge.training.sampling import Window, draw_epoch, interests, repeats
 from flad_perception.training.checkpoint import load_checkpoint, save_checkpoint
 from flad_perception.training.ema import WeightAverage
@@ -70,6 +71,7 @@ class Trainer:
         bank: words.
         checkpoint: the file that a run goes on from, if it is there.
         teacher: an AD-LLM whose waypoints are learned besides the labels.
+        heads: of the encoder; needed where ``config.reading`` is not 0.
         clock: seconds, for budget and checkpoints.
         should_stop: asked before every step.
     """
@@ -83,6 +85,7 @@ class Trainer:
         checkpoint: Path,
         *,
         teacher: AdLlm | None = None,
+        heads: HeadsTeacher | None = None,
         clock: Callable[[], float] = time.monotonic,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -92,7 +95,15 @@ class Trainer:
         self._teacher = teacher.eval() if teacher else None
         self._path, self._clock, self._should_stop = checkpoint, clock, should_stop
         torch.manual_seed(config.seed)
+        self._heads = heads if config.reading > 0.0 else None
+        self._reading: Reading | None = None
         self._optimizer = make_optimizer(model, config)
+        if self._heads is not None:
+            sizes = (model.config.qformer.num_queries, model.config.llm.hidden)
+            self._reading = Reading(self._heads, *sizes).to(model.device)
+            self._optimizer.add_param_group(
+                {"params": list(self._reading.parameters()), _BASE_RATE: config.lr}
+            )
         self._average = WeightAverage(model, config.ema_decay)
         self._times = repeats(corpus.training, config.shares, corpus.num_versions)
         self._interests = interests(corpus.training, config.objective)
@@ -149,6 +160,7 @@ class Trainer:
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "average": self._average.state_dict(),
+            "reading": self._reading.state_dict() if self._reading else {},
             "torch_random": torch.get_rng_state(),
         }
         save_checkpoint(self._path, self._belongs_to(), state)
@@ -159,6 +171,8 @@ class Trainer:
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._average.load_state_dict(state["average"])
+        if self._reading:
+            self._reading.load_state_dict(state["reading"])
         torch.set_rng_state(state["torch_random"])
 
     def _belongs_to(self) -> dict[str, Any]:
@@ -221,6 +235,7 @@ class Trainer:
         if self._teacher is not None:
             with torch.no_grad():  # the teacher sees what is there, the student with noise on it
                 teaching = self._teacher(batch.clip).waypoints_m[mask]
+        said = self._heads(batch.clip.tokens[mask]) if self._heads else None
         if config.token_noise > 0.0:
             noise = config.token_noise * torch.randn_like(batch.clip.tokens)
             batch.clip.tokens.add_(noise)
@@ -240,6 +255,9 @@ class Trainer:
             everywhere = weights.clamp(min=1e-3)
             losses["teacher_m"] = weighted_error(predicted, teaching, everywhere, config.objective)
             total = total + config.teacher_weight * losses["teacher_m"]
+        if said is not None and self._reading is not None:
+            losses["reading"] = self._reading(output.read, said.to(output.read.device))
+            total = total + config.reading * losses["reading"]
         return {"total": total, **losses}
 
     def _count_bad(self, losses: dict[str, float], norm: float) -> None:
