@@ -66,7 +66,8 @@ def test_who_is_asked_for_is_planned_and_what_cannot_be_is_refused(edge):
     _, rest, executor = edge
     there = [_vehicle(f"vehicle_{i}", 10.0 * i) for i in range(4)]
     answer = _ask(rest, executor, [*there, _vehicle("lonely", 900.0)])
-    assert answer.refused == "" and answer.left_over == ["lonely"]
+    assert answer.refused == "" and "lonely" in answer.left_over and answer.clusters
+    assert len(answer.left_over_why) == len(answer.left_over)
     for cluster in answer.clusters:
         assert [p.first for p in cluster.pipelines] == cluster.vehicles
         for pipeline in cluster.pipelines:
@@ -76,7 +77,8 @@ def test_who_is_asked_for_is_planned_and_what_cannot_be_is_refused(edge):
                 assert pipeline.stages[0].vehicle == pipeline.first
         gone = sorted(name for t in cluster.templates for name in t.gone)
         assert gone == sorted(cluster.vehicles)
-    assert sum(len(c.vehicles) for c in answer.clusters) == 4
+    named = [*answer.left_over, *(name for c in answer.clusters for name in c.vehicles)]
+    assert sorted(named) == ["lonely", *(v.vehicle for v in there)]
     refused = _ask(rest, executor, [_vehicle("vehicle_0", float("nan"))])
     assert "position (nan, 0.0) is not finite" in refused.refused and not refused.clusters
 

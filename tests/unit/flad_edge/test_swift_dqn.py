@@ -9,18 +9,19 @@ import torch
 from safetensors.torch import save_file
 from swift_problems import small_problem
 
-from flad_edge.swift import dqn_training
+from flad_edge.swift import dqn_fills, dqn_training
 from flad_edge.swift.compare import fill_planner
 from flad_edge.swift.devices import load_devices
 from flad_edge.swift.dqn_network import NetworkConfig, QNetwork, q_values, rest_shares
+from flad_edge.swift.dqn_orders import fixed_orders
 from flad_edge.swift.dqn_planner import (
     DqnPlanner,
     load_network,
     load_planner,
-    masked,
     save_network,
 )
 from flad_edge.swift.dqn_replay import play
+from flad_edge.swift.dqn_rollout import masked
 from flad_edge.swift.dqn_states import NUM_FEATURES, Scene, States, candidates, scale_of
 from flad_edge.swift.dqn_training import DqnTrainConfig, scores_of, train_dqn
 from flad_edge.swift.environment import PlanningEnv
@@ -69,16 +70,29 @@ def test_estimates_are_costs_of_pipelines_that_exist(seed):
         v, end = int(found.vehicle[c]), int(found.end[c])
         optimum = table.onward(0b1111 & ~(1 << v), v)[end]
         if found.known[c]:
+            assert np.isfinite(optimum)
             assert found.after[c] >= optimum * (1 - 1e-9)
             compared += 1
-        # the fixed orders by the plain function
-        for o in range(len(scene.orders)):
-            order = [u for u in np.argsort(scene.orders[o]) if u != v]
-            filled = _fill_behind(problem, v, end, order)
-            if filled is not None:
+        # an order reaches the end wherever the largest stages along it do
+        rests = (np.arange(4) != v)[None, :]
+        for order in fixed_orders(problem, np.array([v]), rests, np.array([0])):
+            assert sorted(order[0].tolist()) == [u for u in range(4) if u != v]
+            if _fill_behind(problem, v, end, order[0]) is not None:
                 assert found.known[c]
-                assert found.after[c] <= filled * (1 + 1e-9)
     assert compared
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fill_of_the_best_order_is_near_the_optimum(seed):
+    """On the optimum's own order, with its own first stage: only the cuts are the fill's."""
+    problem = small_problem(seed, vehicles=4, units=9, room=3.0)
+    best = ExactTable(problem).pipeline(0b1111, seed)
+    order = np.array([best.order[1:]])
+    end = np.array([best.stages[0].end])
+    seconds, reached = dqn_fills._fill(problem, np.array([seed]), order, np.array([0]), end)
+    assert reached[0]
+    rest_s = problem.path_s(best) - problem.stage_s(best.stages[0])
+    assert rest_s * (1 - 1e-9) <= seconds[0] <= 1.3 * rest_s
 
 
 def _fill_behind(problem, vehicle, end, order) -> float | None:

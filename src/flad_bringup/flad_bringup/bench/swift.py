@@ -13,7 +13,7 @@ import argparse
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from flad_bringup.bench.rows import Row
 from flad_bringup.bench.swift_figures import figure_rows
 from flad_bringup.bench.swift_loop import loop_rows
+from flad_bringup.bench.swift_plots import draw
 from flad_bringup.bench.swift_scale import scale_rows
 from flad_edge.swift.compare import Comparison, compare, exact_costs, fill_planner
 from flad_edge.swift.devices import DeviceProfile, load_devices
@@ -41,6 +42,7 @@ _UNSEEN = 2_000_003
 _LARGEST_SHARED = 10
 """Two tables for every limit, and three compromises: a minute of CPU with 14 vehicles."""
 _CPU = time.process_time
+_PARTS = ("exact", "gaps", "rescues", "times", "figures", "fleets", "loop")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dqn", type=Path, metavar="FILE", help="instead of the shipped network")
     parser.add_argument(
+        "--parts", nargs="+", choices=_PARTS, default=_PARTS, help="only these (default: all)"
+    )
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw figures there")
+    parser.add_argument(
         "--largest", type=int, default=14, help="vehicles of the largest exact table"
     )
 
@@ -57,15 +63,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(args: argparse.Namespace) -> list[Row]:
     """All figures, in one run."""
     devices, dqn = load_devices(), load_planner(args.dqn)
-    return [
-        *_exact_rows(args, devices),
-        *_gap_rows(args, devices, dqn),
-        *_rescue_rows(args, devices, dqn),
-        *_time_rows(args, devices, dqn),
-        *figure_rows(devices, dqn),
-        *scale_rows(args.seed, devices),
-        *loop_rows(args.seed, devices),
-    ]
+    parts: dict[str, Callable[[], Iterable[Row]]] = {
+        "exact": lambda: _exact_rows(args, devices),
+        "gaps": lambda: _gap_rows(args, devices, dqn),
+        "rescues": lambda: _rescue_rows(args, devices, dqn),
+        "times": lambda: _time_rows(args, devices, dqn),
+        "figures": lambda: figure_rows(devices, dqn),
+        "fleets": lambda: scale_rows(args.seed, devices),
+        "loop": lambda: loop_rows(args.seed, devices),
+    }
+    rows = [row for name, part in parts.items() if name in args.parts for row in part()]
+    if args.plots is not None:
+        draw(rows, args.plots)
+    return rows
 
 
 def _sized(
@@ -127,7 +137,12 @@ def _gap_rows(
     )
     found = compare(
         itertools.islice(problems, args.clusters),
-        {"dqn": timed, "local": equal_time("local"), "random": equal_time("random")},
+        {
+            "dqn": timed,
+            "network": dqn.alone() if isinstance(dqn, DqnPlanner) else dqn,
+            "local": equal_time("local"),
+            "random": equal_time("random"),
+        },
     )
     for which, percentile, bar in (("median", 50, 0.01), ("p95", 95, 0.05)):
         for best, label in ((False, "gap"), (True, "cluster_gap")):
@@ -155,7 +170,7 @@ def _gap_row(
         bar=bar,
         better="lower",
     )
-    for name in ("local", "random", "fill"):
+    for name in ("network", "local", "random", "fill"):
         yield Row(
             name=f"swift_{name}_{label}_{which}",
             value=others[name].gap(percentile, best=best),
@@ -212,6 +227,15 @@ def _time_rows(
         ),
     ):
         yield Row(name=name, value=what, unit="s", bar=bar, better="lower")
+    for n in range(3, 11):
+        problem = _sized(_UNSEEN + args.seed, devices, n)
+        for name, plan in (
+            ("greedy", lambda p=problem, m=n: [greedy_plan(p, v) for v in range(m)]),
+            ("dqn", lambda p=problem, m=n: dqn(p, "path", range(m))),
+            ("exact", lambda p=problem: best_plan(p, "path")),
+        ):
+            ms = 1e3 * _seconds(plan, 2) / n
+            yield Row(name=f"swift_fig5a_{n}_{name}_ms", value=ms, unit="ms", better="lower")
     for n in (10, 12, 14, 16):
         problem = _sized(_UNSEEN + args.seed, devices, n)
         each_s = _seconds(lambda p=problem, m=n: dqn(p, "path", range(m)), 2) / n

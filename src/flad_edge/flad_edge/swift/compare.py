@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flad_edge.swift.dqn_rollout import roll_out
+from flad_edge.swift.dqn_rollout import masked, roll_out
 from flad_edge.swift.dqn_states import Scene
 from flad_edge.swift.exact import exact_plans, targets_of
 from flad_edge.swift.greedy import greedy_plan
@@ -94,8 +94,8 @@ def exact_costs(problem: Problem) -> dict[int, float]:
 def fill_planner(
     problem: Problem, objective: str, firsts: Iterable[int]
 ) -> Mapping[int, Pipeline | None]:
-    """The DQN's features without its network: always the least estimate."""
-    return roll_out(Scene(problem), list(firsts), lambda found: found.cost + found.after)
+    """The DQN's features and mask without its network: always the least estimate."""
+    return roll_out(Scene(problem), list(firsts), lambda f: masked(f, f.cost + f.after))
 
 
 def _greedy(

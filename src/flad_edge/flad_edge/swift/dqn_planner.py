@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Phase 2 of SWIFT: pipelines by the trained DQN, for every first vehicle; and its weights' file.
 
-A plan is one pass of the network over the legal next stages, stage by stage. The exact planner has
-no part in it; nothing is searched, tried or repaired.
+A plan is built in one pass over the legal next stages, stage by stage, and every choice is final.
+The exact planner has no part in it; nothing is searched or repaired.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import safetensors
 import yaml
 from safetensors.torch import save_file
 
 from flad_common.config import from_mapping, to_yaml
-from flad_edge.swift.cluster import Floats
 from flad_edge.swift.dqn_network import NetworkConfig, QNetwork
-from flad_edge.swift.dqn_rollout import roll_out
-from flad_edge.swift.dqn_states import Candidates, Scene
+from flad_edge.swift.dqn_rollout import masked, roll_out
+from flad_edge.swift.dqn_states import Scene
 from flad_edge.swift.dqn_training import scores_of
 from flad_edge.swift.exact import Objective
 from flad_edge.swift.pipeline import Pipeline
@@ -28,18 +26,26 @@ from flad_edge.swift.problem import Problem
 
 SHIPPED = Path(__file__).parents[1] / "weights_data/swift/dqn.safetensors"
 _CONFIG = "flad_swift_network"
-_NO_KNOWN_WAY = 1e3
-"""Far more than a typical path, which is 1."""
 
 
 class DqnPlanner:
     """Plans with a trained network; usable wherever a ``LearnedPlanner`` is.
 
-    It was trained for the path objective (Eq. 10), and plans by it whatever is asked for.
+    It was trained for the path objective (Eq. 10), and plans by it whatever is asked for. Two
+    pipelines are built for each first vehicle, by the network and by the estimates that it
+    corrects, each in one pass; the cheaper one is the plan.
+
+    Args:
+        network: trained.
+        both: whether the estimates have their say; without, the network's pipeline is the plan.
     """
 
-    def __init__(self, network: QNetwork) -> None:
-        self.network = network.eval()
+    def __init__(self, network: QNetwork, *, both: bool = True) -> None:
+        self.network, self._both = network.eval(), both
+
+    def alone(self) -> DqnPlanner:
+        """The same network without the estimates' say."""
+        return DqnPlanner(self.network, both=False)
 
     def __call__(
         self, problem: Problem, objective: Objective, firsts: Sequence[int]
@@ -47,16 +53,17 @@ class DqnPlanner:
         """A pipeline by first vehicle; None where it ran into a dead end."""
         scene = Scene(problem)
         judged = scores_of(self.network, scene)
-        return roll_out(scene, firsts, lambda found: masked(found, judged(found)))
+        plans = roll_out(scene, firsts, lambda found: masked(found, judged(found)))
+        if not self._both:
+            return plans
+        others = roll_out(scene, firsts, lambda found: masked(found, found.cost + found.after))
+        return {first: _cheaper(problem, plans[first], others[first]) for first in firsts}
 
 
-def masked(found: Candidates, scores: Floats) -> Floats:
-    """Scores with a mask: whoever has a way known to reach the last unit goes before the others.
-
-    The way is one of the fixed orders that are among the features; where a state has none, the
-    network's score alone decides.
-    """
-    return np.where(found.known, scores, scores + _NO_KNOWN_WAY)
+def _cheaper(problem: Problem, one: Pipeline | None, other: Pipeline | None) -> Pipeline | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other, key=problem.path_s)
 
 
 def load_planner(path: Path | None = None) -> DqnPlanner:

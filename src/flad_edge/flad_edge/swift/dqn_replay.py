@@ -13,9 +13,9 @@ from torch import Tensor
 from flad_edge.swift.cluster import Floats
 from flad_edge.swift.dqn_network import rest_shares
 from flad_edge.swift.dqn_rollout import Scores, lowest
-from flad_edge.swift.dqn_states import Bools, Candidates, Scene, States, candidates, scale_of
+from flad_edge.swift.dqn_states import Candidates, Scene, States, candidates, scale_of
 from flad_edge.swift.exact_table import ExactTable
-from flad_edge.swift.problem import Ints
+from flad_edge.swift.problem import Bools, Ints
 from flad_edge.swift.reward import RewardConfig
 
 KEPT = 24

@@ -46,3 +46,14 @@ def lowest(found: Candidates, scores: Floats) -> tuple[Ints, Ints]:
     order = np.lexsort((scores, found.state))
     rows, at = np.unique(found.state[order], return_index=True)
     return rows, order[at]
+
+
+def masked(found: Candidates, scores: Floats) -> Floats:
+    """Scores with a mask: whoever has a way known to reach the last unit goes before the others.
+
+    The way is one of the fixed orders behind the features; where a state has none, the score alone
+    decides.
+    """
+    has_way = np.zeros(int(found.state.max(initial=-1)) + 1, dtype=np.bool_)
+    has_way[found.state[found.known]] = True
+    return np.where(found.known | ~has_way[found.state], scores, np.inf)

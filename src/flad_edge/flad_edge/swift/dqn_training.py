@@ -33,7 +33,7 @@ from flad_edge.swift.reward import RewardConfig
 
 def _smaller_problems() -> RandomProblemConfig:
     """Tables of ten vehicles would take most of the time."""
-    return RandomProblemConfig(vehicles=(2, 9))
+    return RandomProblemConfig(vehicles=(3, 9), load=(0.35, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)

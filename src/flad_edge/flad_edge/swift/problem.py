@@ -18,6 +18,7 @@ from flad_edge.swift.pipeline import Pipeline, Stage
 from flad_edge.swift.units import ModelUnits
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 _ROUNDING = 1.0 + 1e-12
 """Bytes are sums of floats: what fits exactly must not fail in the last digit."""

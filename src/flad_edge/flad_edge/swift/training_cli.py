@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     network = train_dqn(config, devices, minutes=args.minutes, on_step=log)
     trained_s = time.process_time() - began
     unseen = itertools.islice(random_problems(UNSEEN_SEED, devices, config.random), args.measure)
-    measured = compare(unseen, {"dqn": DqnPlanner(network)})
+    planner = DqnPlanner(network)
+    measured = compare(unseen, {"dqn": planner, "network": planner.alone()})
     args.out.mkdir(parents=True, exist_ok=True)
     save_network(args.out / "dqn.safetensors", network, {"trained_by": command})
     (args.out / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
@@ -110,11 +111,12 @@ exact table gives the true cost of every candidate, and the network learns from 
 its own temporal differences ("DQfD", Hester et al. 2018). So it imitates an exact planner; it was
 not found by reward alone.
 
-**How it plans.** It takes the best-scored legal stage, one after the other. No exact planner, no
-dynamic programme, no search and no repair. What it sees of a candidate includes what filling up
-the rest in eight fixed orders would cost, one pass each; the row "fill" below is that estimate
-without the network. A candidate behind which such an order is known to reach the last unit goes
-before one without.
+**How it plans.** Stage by stage it takes the best-scored legal candidate; every choice is final. No
+exact planner, no dynamic programme, no search and no repair. What it sees of a candidate includes
+what filling up the rest in eleven fixed orders would cost, one pass each. A candidate behind which
+a fixed order is known to reach the last unit goes before one without. So two pipelines are built,
+by the network ("network" below) and by the estimates that it corrects ("fill"), and the cheaper one
+is the plan ("dqn").
 
 On {next(iter(measured.values())).problems} unseen problems with a pipeline, for each first vehicle:
 
