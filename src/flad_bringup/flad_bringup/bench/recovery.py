@@ -205,14 +205,14 @@ class _Stand:
         for name in _NAMES:
             self._fleet.start(name)
         first = self._first_steps(_NAMES, -1, dead_s)
-        seconds = max(line["ended_s"] for line in first) - began_s
+        seconds = max(float(line["ended_s"]) for line in first) - began_s
         print(f"  full relaunch: {seconds:.2f} s")
         self._settle()
         return seconds
 
     def step_s(self) -> float:
         """Median of a step of three stages."""
-        return statistics.median(line["seconds"] for line in self._log(_NAMES[0]))
+        return statistics.median(float(line["seconds"]) for line in self._log(_NAMES[0]))
 
     def copied_bytes_per_cut(self) -> float:
         """Bytes of one cut of all stages, as they lie at the edge."""

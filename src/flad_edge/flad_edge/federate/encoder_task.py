@@ -266,7 +266,7 @@ class _Named(nn.Module):
         super().__init__()
         self._named = dict(parameters)
 
-    def named_parameters(self, *_: object, **__: object):  # type: ignore[no-untyped-def,override]
+    def named_parameters(self, *_: object, **__: object):  # type: ignore[no-untyped-def]
         """As the model has them."""
         return iter(self._named.items())
 
