@@ -25,6 +25,8 @@ from flad_edge.swift.pipeline import Pipeline
 from flad_edge.swift.problem import Problem
 
 SHIPPED = Path(__file__).parents[1] / "weights_data/swift/dqn.safetensors"
+MOST_FOR_BOTH = 12
+"""Vehicles; above, two pipelines would take longer than 20 ms on one core."""
 _CONFIG = "flad_swift_network"
 
 
@@ -54,7 +56,7 @@ class DqnPlanner:
         scene = Scene(problem)
         judged = scores_of(self.network, scene)
         plans = roll_out(scene, firsts, lambda found: masked(found, judged(found)))
-        if not self._both:
+        if not self._both or problem.num_vehicles > MOST_FOR_BOTH:
             return plans
         others = roll_out(scene, firsts, lambda found: masked(found, found.cost + found.after))
         return {first: _cheaper(problem, plans[first], others[first]) for first in firsts}
