@@ -212,7 +212,8 @@ class _Stand:
 
     def step_s(self) -> float:
         """Median of a step of three stages."""
-        return statistics.median(float(line["seconds"]) for line in self._log(_NAMES[0]))
+        lines = [line for name in _NAMES for line in self._log(name)]
+        return statistics.median(float(line["seconds"]) for line in lines)
 
     def copied_bytes_per_cut(self) -> float:
         """Bytes of one cut of all stages, as they lie at the edge."""
@@ -236,7 +237,10 @@ class _Stand:
             lambda: len(self._followers()) == len(_NAMES), "three vehicles training together"
         )
         begun = self._step()
-        self._until(lambda: self._step() >= begun + _SETTLE_STEPS, "some steps")
+        self._until(
+            lambda: all(s.step >= begun + _SETTLE_STEPS for s in self._watch.statuses.values()),
+            "some steps of everybody",
+        )
 
     def _followers(self) -> list[str]:
         order = max(self._watch.orders.values(), key=lambda o: o.order, default=None)
