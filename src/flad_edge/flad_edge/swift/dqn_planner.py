@@ -25,7 +25,7 @@ from flad_edge.swift.pipeline import Pipeline
 from flad_edge.swift.problem import Problem
 
 SHIPPED = Path(__file__).parents[1] / "weights_data/swift/dqn.safetensors"
-MOST_FOR_BOTH = 12
+MOST_FOR_BOTH = 11
 """Vehicles; above, two pipelines would take longer than 20 ms on one core."""
 _CONFIG = "flad_swift_network"
 
