@@ -9,7 +9,9 @@ setup(
     name=PACKAGE,
     version="0.1.0",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed", "weights_data/*", "weights_data/swift/*", "weights_data/dwell/*"]},
+    package_data={
+        PACKAGE: ["py.typed", "weights_data/*", "weights_data/swift/*", "weights_data/dwell/*"]
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

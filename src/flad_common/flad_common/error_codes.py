@@ -359,8 +359,8 @@ ORDER_REFUSED = ErrorCode(
     number=1005,
     name="ORDER_REFUSED",
     meaning="A vehicle and the edge do not agree about the round that is under way.",
-    help="Nothing, if the vehicle was away: it is asked again from the next rotation or round. Else "
-    "the message says what was asked for and what is there.",
+    help="Nothing, if the vehicle was away: it is asked again from the next rotation or round. "
+    "Else the message says what was asked for and what is there.",
 )
 JOURNAL_UNUSABLE = ErrorCode(
     number=1006,

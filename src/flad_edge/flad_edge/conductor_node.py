@@ -108,7 +108,9 @@ class ConductorNode(ManagedNode):
     @reports_errors
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Hear vehicles and take goals."""
-        c, self._goal, self._over = self._config, None, None
+        c = self._config
+        self._goal: Any = None
+        self._over: Future | None = None
         self._conductor.resume_clock(time.monotonic())
         self._watched: dict[str, Any] = {}
         self._status_sub = self.create_subscription(TrainStatus, STATUSES, self._on_status, MANY)
@@ -171,8 +173,9 @@ class ConductorNode(ManagedNode):
             self._tell(f"no round: {error.detail}")
             goal.abort()
             return TrainRound.Result(completed=False, text=str(error))
-        self._goal, self._over = goal, Future(executor=self.executor)
-        outcome = await self._over
+        over = Future(executor=self.executor)
+        self._goal, self._over = goal, over
+        outcome = await over
         self._feedback()
         self._goal = None
         goal.succeed()

@@ -171,7 +171,7 @@ def _warm_up(graph: UnitGraph, job: Job, run: Run) -> None:
     """Once through everything: libraries load and kernels are made at the first use."""
     for output in graph.traced.module(*_flat(graph, job, run)):
         if isinstance(output, torch.Tensor) and output.requires_grad:
-            output.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+            output.sum().backward(retain_graph=True)
     graph.traced.module.zero_grad(set_to_none=True)
 
 

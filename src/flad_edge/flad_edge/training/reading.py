@@ -23,6 +23,8 @@ class HeadsTeacher(nn.Module):
         ValueError: if the encoder has no path head.
     """
 
+    at_m: Tensor
+
     def __init__(self, encoder: VisionEncoder) -> None:
         super().__init__()
         config = encoder.config
