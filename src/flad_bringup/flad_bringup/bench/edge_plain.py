@@ -84,7 +84,7 @@ def _read(model: AdLlm, history: PlainHistory, frames: Sequence[int]) -> Sequenc
             len(tokens), queries.shape[1] + ids.shape[1], dtype=torch.long, device=model.device
         ),
         query_embeds=queries,
-        encoder_hidden_states=reader.norm(tokens),
+        encoder_hidden_states=reader.norm(tokens) + reader.places,
     ).last_hidden_state
     return list(reader.project(read[:, : queries.shape[1]]).to(model.llm.dtype))
 
