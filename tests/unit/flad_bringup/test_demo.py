@@ -23,3 +23,15 @@ def test_an_encoder_that_is_not_there_costs_no_earlier_run(tmp_path: Path, capsy
     assert demo.run(args) == 2
     assert (tmp_path / "results.json").is_file()
     assert f"{encoder!r} is no .safetensors file and no shipped model" in capsys.readouterr().out
+
+
+def test_a_language_driver_without_eyes_costs_no_earlier_run(tmp_path: Path, capsys):
+    (tmp_path / "results.json").write_text("{}")
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    args = parser.parse_args(["--out", str(tmp_path), "--encoder", "off", "--driver", "adllm"])
+    args.workspace = find_workspace()
+
+    assert demo.run(args) == 2
+    assert (tmp_path / "results.json").is_file()
+    assert "--encoder off needs --driver expert" in capsys.readouterr().out

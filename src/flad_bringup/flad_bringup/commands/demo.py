@@ -2,8 +2,10 @@
 """Drive a route through a town with traffic, in closed loop over ROS 2, and write a report.
 
 The world, the bridge with the expert, the planner and the vision encoder are processes of this
-machine that talk over DDS. The encoder looks and predicts; the expert drives. The run's folder then
-holds report.html, results.json and a bag for rviz and Foxglove.
+machine that talk over DDS. The encoder looks and predicts; the expert drives. With ``--driver
+adllm`` a language model on an edge drives: the vehicle is told where to go in words, and on the
+long route it loses the edge for some seconds. The run's folder then holds report.html, results.json
+and a bag for rviz and Foxglove.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ _QUICK_ROUTES = "routes/demo_quick.xml"
 _ENCODER = "small"
 _NO_ENCODER = "off"
 _TRAFFIC = "60"  # vehicles: enough that the short route meets some
+_ADLLM, _EXPERT = "adllm", "expert"
+_EDGE_LOSS = "12:16"  # s of simulated time in which there is no edge
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,11 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="a short route: under one minute")
     parser.add_argument("--seed", type=int, default=1, help="seed of traffic and scenery")
     parser.add_argument(
+        "--driver",
+        choices=[_EXPERT, _ADLLM],
+        default=_EXPERT,
+        help="rules with the map, or the language model on the edge (default: %(default)s)",
+    )
+    parser.add_argument(
         "--encoder",
         default=_ENCODER,
         metavar="NAME",
-        help="whose predictions the report shows: a shipped model, a .safetensors file, or off "
-        "(default: %(default)s)",
+        help="the vehicle's eyes: a shipped model, a .safetensors file, or off with --driver "
+        "expert (default: %(default)s)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write; starts afresh (default: runs/demo)"
@@ -61,6 +71,13 @@ def run(args: argparse.Namespace) -> int:
             f"give --encoder {_ENCODER}, a file, or {_NO_ENCODER}"
         )
         return 2
+    if encoder == _NO_ENCODER and args.driver == _ADLLM:
+        print("--encoder off needs --driver expert: the language model drives by what is seen")
+        return 2
+    driving = ["--driver", args.driver]
+    if args.driver == _ADLLM:
+        driving += ["--phrasings", "held_out"]
+        driving += [] if args.quick else ["--edge-loss", _EDGE_LOSS]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     routes = args.workspace.config / (_QUICK_ROUTES if args.quick else _ROUTES)
@@ -69,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         evaluation.main(
             [
                 *("--routes", str(routes)),
-                *("--driver", "expert"),
+                *driving,
                 *("--encoder", encoder),
                 *("--traffic", _TRAFFIC),
                 *("--seed", str(args.seed)),
