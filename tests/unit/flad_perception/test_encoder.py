@@ -187,7 +187,7 @@ def test_small_fits_two_cores(small, small_model, make_input):
         sum(x.sum() for x in output).backward()
     small_model.zero_grad()
 
-    assert counter.get_total_flops() < 0.82e9
+    assert counter.get_total_flops() < 0.88e9
     assert sum(p.numel() for p in small_model.parameters()) < 3e6
 
 

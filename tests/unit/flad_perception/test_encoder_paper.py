@@ -106,6 +106,7 @@ def test_one_step_forward_and_backward(paper, model, make_input):
         (1, 5, 2),
         (1, 2),
         (1, 2),
+        (1, 1, 0, 2),  # LMDrive's has no path head
     ]
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
