@@ -562,12 +562,12 @@ def test_the_standing_bridge_steps_in_real_time_and_ends_cleanly(port, tmp_path)
         ("egos: [{role: vehicle_0, rig: nowhere.yaml}]\n", "nowhere.yaml"),
         ("egos: [{role: vehicle_0, spawn_pont: 3}]\n", "has no ['spawn_pont']"),
         ("town: Atlantis\n", "has no town 'Atlantis'"),
-        ("egos: [{role: vehicle_0, spawn_point: 100000}]\n", "spawn_point is 100000"),
+        ("egos: [{role: vehicle_0, rig: RIG, spawn_point: 100000}]\n", "spawn_point is 100000"),
     ],
 )
-def test_a_bad_start_is_told_in_words(port, tmp_path, text, words):
+def test_a_bad_start_is_told_in_words(port, tmp_path, workspace, text, words):
     config = tmp_path / "bridge.yaml"
-    config.write_text(text)
+    config.write_text(text.replace("RIG", str(workspace.config / "rigs/demo.yaml")))
     with Supervisor(tmp_path / "logs") as supervisor:
         command = [sys.executable, "-m", "flad_carla.bridge_node", "--config", str(config)]
         child = supervisor.start("bridge", [*command, "--port", str(port)])
