@@ -16,6 +16,8 @@ from flad_common.ros.parameters import from_node
 from flad_edge.encoder_stages import stage_server
 from flad_edge.ros.stage_links import stage_transport
 
+_CLOSE_S = 10.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderStageConfig:
@@ -65,7 +67,7 @@ class EncoderStageNode(ManagedNode):
         """End the thread, where the process ends without a transition."""
         if self._thread is not None:
             self._server.end()
-            self._thread.join()
+            self._thread.join(_CLOSE_S)
             self._thread = None
 
     def _serve(self) -> None:

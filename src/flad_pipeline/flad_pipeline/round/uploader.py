@@ -14,6 +14,7 @@ from flad_pipeline.round.edge_link import CutName, EdgeAwayError, EdgeLink, parc
 _log = logging.getLogger(__name__)
 
 _PARCEL_BYTES = 2 * 1024 * 1024  # a word that is not delayed behind more than this
+_CLOSE_S = 10.0
 _AGAIN_S = 0.3
 
 
@@ -61,7 +62,7 @@ class Uploader:
         with self._changed:
             self._closed, self._cut = True, None
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(_CLOSE_S)  # a daemon: an edge that is silent does not hold the vehicle
 
     def _run(self) -> None:
         while True:
