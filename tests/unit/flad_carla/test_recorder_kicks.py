@@ -13,7 +13,7 @@ import pytest
 from made_up_drive import Drive
 
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
-from flad_carla.recorder.kicks import HARD, KickConfig, KickFilter
+from flad_carla.recorder.kicks import HARD, LATE, KickConfig, KickFilter
 from flad_carla.recorder.label import ExpertLabel
 from flad_carla.run_log import ControlView
 
@@ -89,12 +89,38 @@ def test_a_standing_car_is_not_kicked_and_pedals_are_never_touched():
         assert -1.0 <= kicks.apply(t, 8.0, dataclasses.replace(DRIVEN, steer=0.99)).steer <= 1.0
 
 
+def test_late_brakes_are_withheld_for_a_while_and_come_then():
+    braking = dataclasses.replace(DRIVEN, throttle=0.0, brake=1.0)
+    delays = []
+    for seed in range(20):
+        kicks = KickFilter(LATE)
+        kicks.start(Drive(seed=seed).info())
+        assert kicks.apply(0.0, 8.0, DRIVEN).brake == 0.0
+        times = np.arange(0.05, 2.5, 0.05)
+        brakes = np.array([kicks.apply(t, 8.0, braking).brake for t in times])
+        assert brakes[-1] == 1.0 and (np.diff(brakes) >= 0.0).all()
+        delays.append(times[brakes == 1.0][0] - times[0])
+    late = np.array(delays) > 0.01
+    assert 0.4 < late.mean() < 1.0
+    assert max(delays) <= LATE.late_s[1] + 0.06
+
+
+def test_a_slow_car_brakes_in_time():
+    kicks = KickFilter(LATE)
+    kicks.start(Drive(seed=1).info())
+    braking = dataclasses.replace(DRIVEN, throttle=0.0, brake=1.0)
+    for t in np.arange(0.0, 60.0, 0.05):
+        control = braking if t % 4.0 > 2.0 else DRIVEN
+        assert kicks.apply(t, 1.0, control) == control
+
+
 @pytest.mark.parametrize(
     "wrong, complaint",
     [
         ({"min_interval_s": 20.0}, "min_interval_s"),
         ({"duration_s": (0.9, 0.4)}, "duration_s must be a rising pair"),
         ({"lateral_mps2": (-1.0, 0.4)}, "lateral_mps2"),
+        ({"late_share": 1.5}, "late_share"),
     ],
 )
 def test_wrong_config_is_named(wrong, complaint):

@@ -112,3 +112,6 @@ def test_kicks_are_known_from_our_recordings_only():
     assert not kick(lmdrive_files.measurement(0))
     assert kick({"flad": {"perturbation": -0.2}})
     assert not kick({"flad": {"perturbation": 0.0}})
+    late = {"driver": "expert", "driven": {"brake": 0.0}, "label": {"brake": 1.0}}
+    assert kick({"flad": late})
+    assert not kick({"flad": late | {"driver": "adllm"}})

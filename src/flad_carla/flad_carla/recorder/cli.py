@@ -24,7 +24,7 @@ from flad_carla.evaluation.routes import read_routes
 from flad_carla.evaluation.venue import VenueConfig
 from flad_carla.recorder.dataset import DatasetRecorder, RecorderConfig
 from flad_carla.recorder.favoured_lights import FavouredLights
-from flad_carla.recorder.kicks import HARD, KickConfig, KickFilter
+from flad_carla.recorder.kicks import HARD, LATE, KickConfig, KickFilter
 from flad_carla.recorder.rescue import Rescue
 from flad_carla.recorder.runs import COMPLETE, recorded_runs, salvage
 from flad_carla.recorder.session import (
@@ -47,7 +47,7 @@ BAD_INPUT = 2
 NO_SIMULATOR = 3
 INTERRUPTED = 130
 
-_KICKS = {"on": KickConfig(), "hard": HARD}
+_KICKS = {"on": KickConfig(), "hard": HARD, "late": LATE}
 
 _EPILOG = """
 The data set has LMDrive's folders and fields: see docs or flad_carla/recorder/fields.py. Complete
@@ -96,9 +96,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rig", default="lmdrive", help="sensors: a file, or a name (default: %(default)s)")
     add(
         "--kicks",
-        choices=["on", "hard", "off"],
+        choices=["on", "hard", "late", "off"],
         default="on",
-        help="push the car off its way now and then, or often and harder (default: %(default)s)",
+        help="push the car off its way now and then, often and harder, or gently and brake late "
+        "(default: %(default)s)",
     )
     add(
         "--rescue",

@@ -101,8 +101,13 @@ def world_point(x_m: float, y_m: float) -> Point:
 
 
 def kick(measurement: Mapping[str, Any]) -> bool:
-    """Whether the recorder pushed the steering in this frame; never in LMDrive's own data."""
-    return bool(measurement.get("flad", {}).get("perturbation", 0.0))
+    """Whether the recorder pushed the steering or withheld the brake; never in LMDrive's data."""
+    block = measurement.get("flad", {})
+    if block.get("perturbation", 0.0):
+        return True
+    driven, label = block.get("driven", {}), block.get("label", {})
+    is_expert = block.get("driver") == "expert"
+    return bool(is_expert and driven.get("brake", 0.0) < label.get("brake", 0.0))
 
 
 def _ego_id(measurement: Mapping[str, Any], actors: Mapping[str, Mapping[str, Any]]) -> str:
