@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -274,3 +275,73 @@ def test_dropout_depends_on_step_and_micro_batch() -> None:
     stage.train()
     assert not torch.equal(first, second) and not torch.equal(first, later)
     assert torch.allclose(first, again)  # BatchNorm's running numbers have no part in training
+
+
+MU = 0.7
+
+
+def test_fedprox_is_the_penalty_in_the_loss_of_the_plain_model() -> None:
+    plain = model(dropout=0.0)
+    start = {name: p.detach().clone() for name, p in plain.named_parameters()}
+    store = UnitStore(graph(0.0), adam, proximal_mu=MU)
+    trainer = LocalTrainer(store, loss, CONFIG)
+    optimizer = adam(dict(plain.named_parameters()))
+    for i in range(NUM_STEPS):
+        found = trainer.step(i, batches(i))
+        optimizer.zero_grad()
+        for batch in batches(i):
+            away = sum((p - start[n]).square().sum() for n, p in plain.named_parameters())
+            with_term = loss(plain(*batch.args), batch.targets) + 0.5 * MU * away
+            (with_term / CONFIG.num_micro_batches).backward()
+        norm = nn.utils.clip_grad_norm_(plain.parameters(), CONFIG.clip_norm)
+        assert found.gradient_norm == pytest.approx(float(norm), rel=1e-5)
+        optimizer.step()
+    states = {k: t for u in store.held for k, t in store.state_of(u, 3).tensors.items()}
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(states[f"weight/{name}"], parameter, rtol=1e-5, atol=1e-6)
+        assert torch.equal(states[f"anchor/{name}"], start[name])
+
+
+def test_fedprox_pulls_to_the_rounds_begin_however_units_moved_and_went_back() -> None:
+    pipelines = [cut(3, 4, 5, heads_from=5, first=j) for j in range(3)]
+    whole = UnitStore(graph(), adam, proximal_mu=MU)
+    trainer = LocalTrainer(whole, loss, CONFIG)
+    for i, pipeline in enumerate(pipelines):
+        trainer.step(i, batches(i, pipeline.owner))
+    expected = hashes(whole, 3)
+    members = ("v0", "v1", "v2")
+
+    def member(rank: int) -> dict[int, str]:
+        name, world = f"v{rank}", dist.group.WORLD
+        store = UnitStore(graph(), adam, pipelines[0].units_of(name), proximal_mu=MU)
+        for step, pipeline in enumerate(pipelines):
+            trainer = PipelineTrainer(store, pipeline, name, world, loss, CONFIG, members=members)
+            mine = batches(step, name) if name == pipeline.owner else ()
+            snapshots = [store.state_of(unit, step) for unit in store.held]
+            trainer.step(step, mine)  # lost
+            for state in snapshots:
+                store.give_unit(state)
+            PipelineTrainer(store, pipeline, name, world, loss, CONFIG, members=members).step(
+                step, mine
+            )
+            if step < 2:
+                hand_over(store, pipeline, pipelines[step + 1], name, world, members, step=step + 1)
+        return hashes(store, 3)
+
+    found = with_gloo(3, member)
+    assert {u: h for held in found for u, h in held.items()} == expected
+
+
+def test_a_unit_without_an_anchor_begins_a_round() -> None:
+    store = UnitStore(graph(), adam, proximal_mu=MU)
+    LocalTrainer(store, loss, CONFIG).step(0, batches(0))
+    state = store.state_of(0, 1)
+    weights = {k: t for k, t in state.tensors.items() if k.startswith(("weight/", "buffer/"))}
+    store.give_unit(dataclasses.replace(state, tensors=weights))
+    anew = store.state_of(0, 0).tensors
+    assert all(
+        torch.equal(anew[key], anew[key.replace("anchor/", "weight/")])
+        for key in anew
+        if key.startswith("anchor/")
+    )
+    assert any(key.startswith("anchor/") for key in anew)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,9 @@ class EncoderTaskConfig:
     lr_share: float = knob(0.2, unit="1", doc="Of the training configuration's highest rates.")
     warmup: float = knob(0.1, unit="1", doc="Share of a round in which the rate rises.")
     lr_floor: float = knob(0.1, unit="1", doc="A round's rate begins and ends at this share.")
+    proximal_mu: float = knob(
+        0.0, unit="1", doc="Of FedProx's term in the vehicles' loss; 0: none. The edge averages."
+    )
     seed: int = knob(1, unit="1", doc="Of weights, division, order, augmentation and dropout.")
 
     def __post_init__(self) -> None:
@@ -71,6 +74,8 @@ class EncoderTaskConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.lr_share > 0.0:
             raise ValueError(f"lr_share must be positive, got {self.lr_share}")
+        if self.proximal_mu < 0.0:
+            raise ValueError(f"proximal_mu must not be negative, got {self.proximal_mu}")
 
 
 def encoder_task(description: str, vehicle: str) -> TrainingTask:
@@ -103,6 +108,7 @@ def encoder_task(description: str, vehicle: str) -> TrainingTask:
         batches=frames.batches if frames else _no_data,
         num_samples=len(frames.table) if frames else 0,
         set_rates=rates,
+        proximal_mu=config.proximal_mu,
     )
 
 
@@ -119,8 +125,9 @@ def encoder_costs(config: EncoderConfig, graph: UnitGraph) -> UnitCosts:
 
 
 def edge_costs(description: str, graph: UnitGraph) -> UnitCosts:
-    """The same, for the conductor's parameter ``costs``."""
-    return encoder_costs(_model(from_yaml(EncoderTaskConfig, Path(description)))[1], graph)
+    """The same, for the conductor's parameter ``costs``; FedProx's anchors are in the memory."""
+    config = from_yaml(EncoderTaskConfig, Path(description))
+    return _with_anchors(encoder_costs(_model(config)[1], graph), config)
 
 
 def training_bytes(config: EncoderTaskConfig) -> int:
@@ -137,8 +144,19 @@ def training_bytes(config: EncoderTaskConfig) -> int:
         heads_from=graph.first_head,
         stages=(Span(vehicle="it", first=0, last=graph.first_head - 1),),
     )
-    costs = encoder_costs(encoder, graph)
+    costs = _with_anchors(encoder_costs(encoder, graph), config)
     return stage_bytes(whole, costs, num_micro_batches=config.num_micro_batches)["it"]
+
+
+def _with_anchors(costs: UnitCosts, config: EncoderTaskConfig) -> UnitCosts:
+    """A round's begin is kept beside what is trained from it."""
+    if not config.proximal_mu:
+        return costs
+    units = tuple(
+        replace(unit, optimizer_bytes=unit.optimizer_bytes + unit.gradient_bytes)
+        for unit in costs.units
+    )
+    return replace(costs, units=units)
 
 
 def save_trained(config: EncoderTaskConfig, state_file: Path, path: Path) -> str:

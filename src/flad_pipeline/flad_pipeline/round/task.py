@@ -40,6 +40,8 @@ class TrainingTask:
     num_samples: int
     """Of this vehicle; 0 on the edge."""
     set_rates: SetRates | None = None
+    proximal_mu: float = 0.0
+    """Of FedProx's term in the vehicles' loss; what is pulled to is the round's begin."""
 
     @property
     def samples_per_step(self) -> int:

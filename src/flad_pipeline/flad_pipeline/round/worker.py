@@ -123,7 +123,7 @@ class StageWorker:
         self._cuts = LocalCuts()
         self._cursor = 0
         self._times_s: deque[float] = deque(maxlen=_RATE_STEPS)
-        self.store = UnitStore(task.graph, task.make_optimizer, ())
+        self.store = UnitStore(task.graph, task.make_optimizer, (), proximal_mu=task.proximal_mu)
         """Only for the thread that trains."""
         self._uploader = Uploader(vehicle, edge, self._on_whole)
 

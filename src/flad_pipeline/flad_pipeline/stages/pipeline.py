@@ -157,6 +157,7 @@ class PipelineTrainer:
             self._schedule.step(return_outputs=False)
         if self._channel is not None:
             self._channel.flush()
+        self._store.add_proximal()
         norms = self._store.squared_norms()
         dist.all_reduce(norms, group=self._group)
         norm = total_norm(norms)

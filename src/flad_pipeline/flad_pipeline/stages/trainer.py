@@ -98,6 +98,7 @@ class LocalTrainer:
             loss.backward()
             losses.append(float(loss.detach()))
         average_gradients(self._stage, len(batches))
+        self._store.add_proximal()
         norm = total_norm(self._store.squared_norms())
         taken = self._store.step(norm, self._config.clip_norm)
         return StepResult(loss=sum(losses) / len(losses), gradient_norm=norm, taken=taken)

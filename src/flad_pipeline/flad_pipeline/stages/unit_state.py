@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-WEIGHT, BUFFER, OPTIMIZER = "weight", "buffer", "optimizer"
+WEIGHT, BUFFER, OPTIMIZER, ANCHOR = "weight", "buffer", "optimizer", "anchor"
 _HEADER_BYTES = 8
 _FACTS = ("unit", "digest", "step", "hash")
 
@@ -31,7 +31,8 @@ class UnitState:
     step: int
     """The next step to be taken."""
     tensors: Mapping[str, Tensor]
-    """``weight/NAME``, ``buffer/NAME``, ``optimizer/NAME/KEY``."""
+    """``weight/NAME``, ``buffer/NAME``, ``optimizer/NAME/KEY``; with FedProx, once the unit was
+    held, ``anchor/NAME``: its weights at the round's begin."""
 
     @property
     def num_bytes(self) -> int:

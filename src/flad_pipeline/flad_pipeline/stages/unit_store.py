@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.optim import Optimizer
 
+from flad_pipeline.aggregation.proximal import ProximalTerm
 from flad_pipeline.graph.units import UnitGraph
 from flad_pipeline.stages.stage_module import StageModule
 from flad_pipeline.stages.unit_module import unit_module
-from flad_pipeline.stages.unit_state import BUFFER, OPTIMIZER, WEIGHT, UnitState
+from flad_pipeline.stages.unit_state import ANCHOR, BUFFER, OPTIMIZER, WEIGHT, UnitState
 
 MakeOptimizer = Callable[[Mapping[str, nn.Parameter]], Optimizer]
 """Makes an optimizer over parameters, which it may group by their names in the model."""
@@ -31,13 +32,26 @@ class UnitStore:
         graph: of the model; held units begin with copies of its weights.
         make_optimizer: for the parameters of one unit that are trained.
         units: which are held at first; all of them if nothing is said.
+        proximal_mu: of FedProx. A unit's anchor is its weights when it comes without one, as it
+            does from the edge at a round's begin; from then on it travels with the unit.
+
+    Raises:
+        ValueError: if ``proximal_mu`` is negative.
     """
 
     def __init__(
-        self, graph: UnitGraph, make_optimizer: MakeOptimizer, units: Iterable[int] | None = None
+        self,
+        graph: UnitGraph,
+        make_optimizer: MakeOptimizer,
+        units: Iterable[int] | None = None,
+        *,
+        proximal_mu: float = 0.0,
     ) -> None:
+        if proximal_mu < 0.0:
+            raise ValueError(f"proximal_mu must not be negative, got {proximal_mu}")
         self.graph = graph
-        self._make_optimizer = make_optimizer
+        self._make_optimizer, self._proximal_mu = make_optimizer, proximal_mu
+        self._terms: dict[int, ProximalTerm] = {}
         self._modules: dict[int, fx.GraphModule] = {}
         self._optimizers: dict[int, Optimizer] = {}
         for index in range(len(graph.units)) if units is None else units:
@@ -99,6 +113,9 @@ class UnitStore:
                         "use one whose state is tensors"
                     )
                 tensors[f"{OPTIMIZER}/{name}/{key}"] = value
+        if unit in self._terms:
+            starts = self._terms[unit].starts
+            tensors |= {f"{ANCHOR}/{name}": start for name, start in starts.items()}
         copies = {key: tensor.detach().clone() for key, tensor in tensors.items()}
         return UnitState(unit=unit, digest=self.graph.digest, step=step, tensors=copies)
 
@@ -107,6 +124,7 @@ class UnitStore:
         state = self.state_of(unit, step)
         del self._modules[unit]
         self._optimizers.pop(unit, None)
+        self._terms.pop(unit, None)
         return state
 
     def give_unit(self, state: UnitState) -> None:
@@ -130,7 +148,12 @@ class UnitStore:
         _fill(module, state.tensors)
         self._modules.pop(state.unit, None)
         self._optimizers.pop(state.unit, None)
-        self._hold(state.unit, module)
+        anchors = {
+            key.removeprefix(f"{ANCHOR}/"): tensor
+            for key, tensor in state.tensors.items()
+            if key.startswith(f"{ANCHOR}/")
+        }
+        self._hold(state.unit, module, anchors)
         for name, parameter in module.named_parameters():
             prefix = f"{OPTIMIZER}/{name}/"
             kept = {k.removeprefix(prefix): t for k, t in state.tensors.items() if prefix in k}
@@ -139,6 +162,11 @@ class UnitStore:
                 self._optimizers[state.unit].state[parameter] = moments
 
     # --- one optimizer step ---------------------------------------------------------------------
+
+    def add_proximal(self) -> None:
+        """Add FedProx's term to the gradients: once a step, before norms are taken."""
+        for term in self._terms.values():
+            term.add_gradient()
 
     def squared_norms(self) -> Tensor:
         """Squared gradient norm of every unit, float64 ``[num_units]``; 0 for units elsewhere.
@@ -180,11 +208,15 @@ class UnitStore:
             optimizer.zero_grad(set_to_none=True)
         return taken
 
-    def _hold(self, index: int, module: fx.GraphModule) -> None:
+    def _hold(
+        self, index: int, module: fx.GraphModule, anchors: Mapping[str, Tensor] | None = None
+    ) -> None:
         self._modules[index] = module
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if trained:
             self._optimizers[index] = self._make_optimizer(trained)
+            if self._proximal_mu > 0.0:
+                self._terms[index] = ProximalTerm(module, self._proximal_mu, anchors)
 
 
 def total_norm(squared_norms: Tensor) -> float:
@@ -210,7 +242,8 @@ def _own_tensors(module: fx.GraphModule) -> dict[str, Tensor]:
 
 def _check_tensors(state: UnitState, module: fx.GraphModule) -> None:
     expected = _own_tensors(module)
-    given = {k: t for k, t in state.tensors.items() if not k.startswith(f"{OPTIMIZER}/")}
+    more = (f"{OPTIMIZER}/", f"{ANCHOR}/")
+    given = {k: t for k, t in state.tensors.items() if not k.startswith(more)}
     if given.keys() != expected.keys():
         raise ValueError(f"unit {state.unit} has {sorted(expected)}, the state has {sorted(given)}")
     for key, tensor in given.items():
