@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drive a route through a town with traffic, in closed loop over ROS 2, and write a report.
+"""Train the encoder on three emulated vehicles, kill one on the way, and drive with the result.
+
+Three vehicle processes and an edge train for two minutes over DDS on what a car recorded, one of
+them is killed and the others go on; then a car drives a route through a town with traffic, in
+closed loop over ROS 2, with the encoder that came out. --quick, and --encoder NAME, only drive.
 
 The world, the bridge with the expert, the planner and the vision encoder are processes of this
 machine that talk over DDS. The encoder looks and predicts; the expert drives. With ``--driver
@@ -15,14 +19,18 @@ import importlib
 import importlib.util
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flad_bringup.commands.figures import add_json_argument, write_json
 
-SUMMARY = "drive a town in closed loop and write a report with pictures"
-NEEDS = ("vehicle", "sim", "carla")
+if TYPE_CHECKING:
+    from flad_bringup.federate.demo_training import Training
+
+SUMMARY = "train on three vehicles, lose one, drive a town with the result, write a report"
+NEEDS = ("vehicle", "sim", "carla", "train", "edge")
 
 _ROUTES = "routes/demo.xml"
 _QUICK_ROUTES = "routes/demo_quick.xml"
@@ -30,12 +38,15 @@ _ENCODER = "small"
 _NO_ENCODER = "off"
 _TRAFFIC = "60"  # vehicles: enough that the short route meets some
 _ADLLM, _EXPERT = "adllm", "expert"
+_ADLLM_MODEL = "tiny"
 _EDGE_LOSS = "12:16"  # s of simulated time in which there is no edge
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--quick", action="store_true", help="a short route: under one minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="no training, a short route: under one minute"
+    )
     parser.add_argument("--seed", type=int, default=1, help="seed of traffic and scenery")
     parser.add_argument(
         "--driver",
@@ -45,10 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--encoder",
-        default=_ENCODER,
         metavar="NAME",
-        help="the vehicle's eyes: a shipped model, a .safetensors file, or off with --driver "
-        "expert (default: %(default)s)",
+        help="drive with these eyes, and train nothing: a shipped model, a .safetensors file, or "
+        f"off with --driver expert (default: {_ENCODER}, trained together unless --quick)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write; starts afresh (default: runs/demo)"
@@ -64,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if not _is_ours(folder, results_file):
         print(f"{folder} holds something else; give --out a folder that is new or empty")
         return 2
-    encoder = args.encoder
+    encoder = args.encoder or _ENCODER
     if encoder != _NO_ENCODER and not (Path(encoder).is_file() or _is_shipped(encoder)):
         print(
             f"encoder {encoder!r} is no .safetensors file and no shipped model; "
@@ -74,12 +84,18 @@ def run(args: argparse.Namespace) -> int:
     if encoder == _NO_ENCODER and args.driver == _ADLLM:
         print("--encoder off needs --driver expert: the language model drives by what is seen")
         return 2
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     driving = ["--driver", args.driver]
     if args.driver == _ADLLM:
         driving += ["--phrasings", "held_out"]
         driving += [] if args.quick else ["--edge-loss", _EDGE_LOSS]
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    training: Training | None = None
+    if not args.quick and args.encoder is None:
+        training = _train(args, folder)
+        if training is None:
+            return 1
+        encoder, driving = str(training.encoder), [*driving, *training.driving]
     routes = args.workspace.config / (_QUICK_ROUTES if args.quick else _ROUTES)
     evaluation = importlib.import_module("flad_carla.evaluation.cli")  # only now is it installed
     status = int(
@@ -100,14 +116,40 @@ def run(args: argparse.Namespace) -> int:
     )
     if status != 0 or not results_file.is_file():
         return status or 1
+    if training is not None:
+        page = importlib.import_module("flad_carla.report.page")
+        page.write_report(
+            folder / "report_data", folder / "report.html", before=training.section, num_requested=1
+        )
     scores = json.loads(results_file.read_text(encoding="utf-8"))
     seconds = time.monotonic() - started
     sight = _sight(folder)
     print(_summary(scores, sight, folder, seconds))
-    write_json(
-        args.json, {"seconds": seconds, "folder": str(folder), "results": scores, "sight": sight}
-    )
+    figures = {"seconds": seconds, "folder": str(folder), "results": scores, "sight": sight}
+    if training is not None:
+        print("\n".join(training.words))
+        figures["training"] = training.as_json()
+    write_json(args.json, figures)
     return 0
+
+
+def _train(args: argparse.Namespace, folder: Path) -> Training | None:
+    """The first part; None if it failed, which is said."""
+    part: Any = importlib.import_module("flad_bringup.federate.demo_training")
+    # Beside the runs, not in this one's folder: recorded once.
+    recording = args.workspace.runs / "demo_recording"
+    try:
+        found: Training = part.train_together(
+            args.workspace.config,
+            recording,
+            folder,
+            start=_ENCODER,
+            adllm=_ADLLM_MODEL if args.driver == _ADLLM else "",
+        )
+    except (RuntimeError, TimeoutError, ValueError, OSError) as error:
+        print(f"flad: training together failed: {error}", file=sys.stderr)
+        return None
+    return found
 
 
 def _is_ours(folder: Path, results_file: Path) -> bool:

@@ -51,10 +51,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rounds", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument(
+        "--within-s",
+        type=float,
+        default=0.0,
+        help="begin no round that would not end by then; the first one always is; 0: no limit",
+    )
+    parser.add_argument(
         "--steps", type=int, default=0, help="of each client a round; 0: as fit its data and stay"
     )
     parser.add_argument("--micro-batch", type=int, default=2, help="frames (default: %(default)s)")
     parser.add_argument("--micro-batches", type=int, default=8, help="of a step (%(default)s)")
+    parser.add_argument(
+        "--lr-share",
+        type=float,
+        default=0.2,
+        help="of the training configuration's rates (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=["fedavg", "fedprox", "fedadam", "median", "trimmed_mean", "krum"],
+        default="fedavg",
+        help="the edge's rule; with fedprox vehicles are pulled to the round's begin (%(default)s)",
+    )
+    parser.add_argument(
+        "--proximal-mu", type=float, default=0.01, help="of fedprox (default: %(default)s)"
+    )
     parser.add_argument("--cut-every", type=int, default=5, help="steps (default: %(default)s)")
     parser.add_argument(
         "--clip-frames", type=int, default=100, help="dealt out at once (default: %(default)s)"

@@ -13,6 +13,7 @@ from typing import Any
 from flad_bringup.federate.dashboard import Dashboard, table
 from flad_bringup.federate.faults import EDGE, Moment, moment
 from flad_bringup.federate.fleet import Fleet, FleetFiles, VehicleSpec, empty, is_ours
+from flad_bringup.federate.page import write_page
 from flad_bringup.federate.watch_node import FederationWatch
 from flad_carla.evaluation.domain import own_domain
 from flad_common.config import to_yaml
@@ -25,6 +26,8 @@ from flad_edge.federate.encoder_task import (
     training_bytes,
 )
 from flad_edge.swift.devices import load_devices
+from flad_pipeline.aggregation.strategy import StrategyConfig
+from flad_pipeline.round.order import Order
 
 _START_S = 600.0
 _SLACK_S = 120.0
@@ -41,6 +44,7 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if not is_ours(folder):
         raise ValueError(f"{folder} holds something else; give --out a folder that is new or empty")
     plan = _Disturbances.of(args)
+    strategy = StrategyConfig(name=args.strategy, proximal_mu=args.proximal_mu)
     config = EncoderTaskConfig(
         encoder=args.config,
         weights=args.weights,
@@ -52,6 +56,8 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         gap_frames=args.gap_frames,
         micro_batch=args.micro_batch,
         num_micro_batches=args.micro_batches,
+        lr_share=args.lr_share,
+        proximal_mu=strategy.client_mu,
         seed=args.seed,
     )
     vehicles = _vehicles(args, training_bytes(config))
@@ -70,6 +76,8 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             domain_id,
             edge_parameters={
                 "rounds.cut_every": str(args.cut_every),
+                "rounds.strategy.name": strategy.name,
+                "rounds.strategy.proximal_mu": str(strategy.proximal_mu),
                 "lease_s": str(args.lease_s),
             },
             worker_parameters={"link.lease_s": str(args.lease_s)},
@@ -90,7 +98,18 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     figures = {
         "schema": "flad.federate",
         "completed": all(report["completed"] for report in reports),
+        "began_s": began_s,
         "seconds": round(time.monotonic() - began_s, 1),
+        "samples_per_step": args.micro_batch * args.micro_batches,
+        "vehicles": {
+            vehicle.name: {
+                "device": vehicle.device,
+                "available_bytes": vehicle.available_bytes,
+                "most_resident_bytes": watch.most_bytes.get(vehicle.name, 0),
+            }
+            for vehicle in vehicles
+        },
+        "orders": [_told(at_s, order) for at_s, order in watch.told],
         "encoder": str(encoder),
         "encoder_hash": identity,
         "rounds": reports,
@@ -98,6 +117,7 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "events": list(board.events),
     }
     (folder / "federate.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_page(folder, folder / "federation.html")
     return figures
 
 
@@ -123,9 +143,25 @@ def summary(figures: Mapping[str, Any]) -> str:
         [
             *lines,
             f"encoder  {figures['encoder']}   ./flad demo --encoder takes it",
-            f"report   {folder / 'federate.json'}; curves: tensorboard --logdir {folder}",
+            f"report   {folder / 'federation.html'}; figures in federate.json; curves: "
+            f"tensorboard --logdir {folder}",
         ]
     )
+
+
+def _told(at_s: float, order: Order) -> dict[str, Any]:
+    """An order as :mod:`.story` reads it."""
+    return {
+        "at_s": at_s,
+        "client": order.client,
+        "round": order.round,
+        "epoch": order.epoch,
+        "vehicles": list(order.vehicles),
+        "from_step": order.from_step,
+        "end_step": order.end_step,
+        "rotation_period": order.rotation_period,
+        "pipelines": [partition.as_json() for partition in order.pipelines],
+    }
 
 
 class _Disturbances:
@@ -164,6 +200,7 @@ class _Rounds:
     ) -> None:
         self._args, self._fleet, self._watch, self._board = args, fleet, watch, board
         self._plan, self._curves = plan, curves
+        self._end_s = time.monotonic() + args.within_s
         self._thaws: list[tuple[float, str]] = []
         self.happened: list[dict[str, Any]] = []
 
@@ -175,7 +212,17 @@ class _Rounds:
             _START_S,
             "the edge and every vehicle being there",
         )
-        return [self._round(number) for number in range(1, self._args.rounds + 1)]
+        began_s, reports = time.monotonic(), [self._round(1)]
+        longest_s = time.monotonic() - began_s
+        while len(reports) < self._args.rounds and self._has_time(longest_s):
+            began_s = time.monotonic()
+            reports.append(self._round(len(reports) + 1))
+            longest_s = max(longest_s, time.monotonic() - began_s)
+        return reports
+
+    def _has_time(self, seconds: float) -> bool:
+        """Whether another round that takes so long ends in time."""
+        return not self._args.within_s or time.monotonic() + seconds < self._end_s
 
     def _round(self, number: int) -> dict[str, Any]:
         self._ask(number)

@@ -45,8 +45,12 @@ class FederationWatch:
         self._on_event = on_event
         self.statuses: dict[str, Status] = {}
         self.heard_s: dict[str, float] = {}
+        self.most_bytes: dict[str, int] = {}
+        """The most that a vehicle's process has had."""
         self.orders: dict[str, Order] = {}
         """The newest that says TRAIN, by client."""
+        self.told: list[tuple[float, Order]] = []
+        """Every one that says TRAIN, with the time at which it was first heard."""
         self._node.create_subscription(TrainStatus, STATUSES, self._on_status, MANY)
         self._node.create_subscription(TrainOrder, ORDERS, self._on_order, MANY)
         self._client = ActionClient(self._node, TrainRound, ROUND)
@@ -94,12 +98,16 @@ class FederationWatch:
     def _on_status(self, msg: TrainStatus) -> None:
         status = status_from_msg(msg)
         self.statuses[status.vehicle] = status
+        most = max(self.most_bytes.get(status.vehicle, 0), status.resident_bytes)
+        self.most_bytes[status.vehicle] = most
         self.heard_s[status.vehicle] = time.monotonic()
 
     def _on_order(self, msg: TrainOrder) -> None:
         order = order_from_msg(msg)
         if order.kind is OrderKind.TRAIN:
             self.orders[order.client] = order
+            if order.order not in {one.order for _, one in self.told}:  # orders are repeated
+                self.told.append((time.monotonic(), order))
 
     def _on_feedback(self, message: Any) -> None:
         for event in message.feedback.events:

@@ -24,18 +24,21 @@ MAX_BYTES = 9_500_000  # a mail attachment, and quick to open
 _SCRIPTS = ("data.js", "map.js", "curves.js", "sight.js", "sight_curves.js", "player.js", "main.js")
 
 
-def write_report(run_dir: Path, out: Path, *, num_requested: int | None = None) -> Path:
+def write_report(
+    run_dir: Path, out: Path, *, num_requested: int | None = None, before: str = ""
+) -> Path:
     """Draw every run file in ``run_dir`` into the page ``out``, whole or not at all.
 
     Args:
         run_dir: where :class:`flad_carla.report.collect.RunCollector` wrote.
         out: the HTML file.
         num_requested: routes times repetitions that were asked for; missing runs count as zero.
+        before: HTML of a section about what came before the runs; taken as it is.
 
     Raises:
         RunFileError: if there is no run file, or one cannot be read.
     """
-    html = render_page(load_runs(run_dir), num_requested=num_requested)
+    html = render_page(load_runs(run_dir), num_requested=num_requested, before=before)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
@@ -47,7 +50,11 @@ def write_report(run_dir: Path, out: Path, *, num_requested: int | None = None) 
 
 
 def render_page(
-    runs: Sequence[RunRecord], *, num_requested: int | None = None, max_bytes: int = MAX_BYTES
+    runs: Sequence[RunRecord],
+    *,
+    num_requested: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    before: str = "",
 ) -> str:
     """Render runs as HTML of about ``max_bytes`` at most: camera pictures are thinned to fit.
 
@@ -59,7 +66,8 @@ def render_page(
     files = resources.files("flad_carla.report.web")
     script = "\n".join((files / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     style = (files / "style.css").read_text(encoding="utf-8")
-    data = pack_runs(runs, titles, max_bytes - len(script) - len(style) - 20_000)
+    used = len(script) + len(style) + len(before) + 20_000
+    data = pack_runs(runs, titles, max_bytes - used)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((files / "template.html").read_text(encoding="utf-8"))
     info = runs[0].info
@@ -69,6 +77,7 @@ def render_page(
         summary=summary,
         facts=_facts(runs, summary),
         cards=_cards(runs, summary),
+        before=Markup(before),
         rows=[_row(run) for run in runs],
         footer=_footer(summary, info.protocol),
         style=Markup(style),
