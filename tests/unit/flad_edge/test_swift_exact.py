@@ -74,6 +74,57 @@ def test_cp_sat_finds_the_same_optimum():
     assert compared
 
 
+@pytest.mark.parametrize("limit", [np.inf, 2.0, 1.3])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_table_is_what_plain_recursion_finds(seed, limit):
+    """Six vehicles and limits: windows of units are narrow, and many states impossible."""
+    problem = small_problem(seed, vehicles=6, units=16, room=1.5 + 0.5 * seed)
+    least_s = problem.work[-1] / np.sum(1.0 / problem.seconds_per_flop)
+    plain = _Plain(problem, limit * least_s)
+
+    table = ExactTable(problem, stage_limit_s=limit * least_s, departures=1)
+
+    for gone in (None, *range(6)):
+        members = everyone(problem) & ~(0 if gone is None else 1 << gone)
+        firsts = [v for v in range(6) if v != gone]
+        wanted = [plain.cost(members, v, 0) for v in firsts]
+        assert table.costs(members)[firsts] == pytest.approx(wanted, rel=1e-9)
+        for first, cost in zip(firsts, wanted, strict=True):
+            pipeline = table.pipeline(members, first)
+            assert (pipeline is not None) == np.isfinite(cost)
+            if pipeline is not None:
+                assert problem.path_s(pipeline) == pytest.approx(cost, rel=1e-9)
+                assert max(problem.stage_times_s(pipeline)) <= limit * least_s * (1 + 1e-9)
+
+
+class _Plain:
+    """The dynamic programme as it is written down: no windows, no blocks, no look-up of minima."""
+
+    def __init__(self, problem: Problem, limit_s: float) -> None:
+        self._problem, self._limit_s = problem, limit_s
+        self._known: dict[tuple[int, int, int], float] = {}
+
+    def cost(self, members: int, first: int, begin: int) -> float:
+        key = members, first, begin
+        if key not in self._known:
+            self._known[key] = self._cost(members & ~(1 << first), first, begin)
+        return self._known[key]
+
+    def _cost(self, rest: int, first: int, begin: int) -> float:
+        problem, last, best = self._problem, self._problem.num_units, np.inf
+        reach = int(problem.reach[rest.bit_count(), first, begin])
+        for end in range(begin + 1, reach + 1):
+            seconds = (problem.work[end] - problem.work[begin]) * problem.seconds_per_flop[first]
+            if seconds > self._limit_s or (begin == 0 and end < problem.model.min_first_units):
+                continue
+            if not rest:
+                best = min(best, seconds if end == last else np.inf)
+            for after in (v for v in range(problem.num_vehicles) if rest >> v & 1):
+                onward = problem.hop_s[first, after, end] + self.cost(rest, after, end)
+                best = min(best, seconds + onward)
+        return float(best)
+
+
 def test_too_many_vehicles_are_refused_with_what_to_do():
     problem = small_problem(1, vehicles=MOST_VEHICLES + 1, units=20)
     with pytest.raises(ValueError, match="at most 16 vehicles, got 17; use planner dqn"):

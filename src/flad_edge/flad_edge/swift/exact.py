@@ -9,12 +9,14 @@ station finds the optimum: each table gives the least sum under a limit, and onl
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from flad_edge.swift.exact_layout import Layout
 from flad_edge.swift.exact_table import ExactTable
 from flad_edge.swift.pipeline import Pipeline
 from flad_edge.swift.problem import Problem
@@ -25,6 +27,9 @@ Target = tuple[int, int]
 
 _STRICTLY = 1.0 - 1e-9
 _MOST_TABLES = 400
+_PROBES = (0.4, 0.2, 0.1)
+"""Limits that are looked at first, between the least that can be and the first of the walk: a good
+pipeline found early halves the tables of the walk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +95,13 @@ def best_plan(problem: Problem, objective: Objective) -> Found | None:
         table = ExactTable(problem)
         first = int(table.costs(members).argmin())
         return _of_path(problem, table, (members, first))
+    if problem.cluster.shared_channel:  # every first vehicle finds other compromises
+        found = exact_plans(problem, objective, targets_of(problem)).values()
+        there = [one for one in found if one is not None]
+        if not there:
+            return None
+        best = min(there, key=lambda one: one.cost_s)
+        return dataclasses.replace(best, bound_s=min(one.bound_s for one in there))
     walk = _Walk(problem, [(members, -1)], 0)
     walk.run()
     return walk.found()[members, -1]
@@ -119,8 +131,10 @@ class _Search:
             for v in range(problem.num_vehicles)
             if target[0] >> v & 1
         ]
-        self._least_station_s = float(problem.work[-1]) / sum(speeds)
+        self.least_station_s = float(problem.work[-1]) / sum(speeds)
         self._others = problem.micro_batches - 1
+        self._sum_s = 0.0
+        """Least path under ``limit_s`` or above."""
 
     def read(self, problem: Problem, table: ExactTable) -> float:
         """Take the table's pipeline if it is better; returns the table's least cost."""
@@ -140,15 +154,21 @@ class _Search:
         if max(sum_s, channel_s) >= self.best_s * _STRICTLY or not math.isfinite(sum_s):
             self.done = True
             return
+        self._sum_s = sum_s
         lower = (self.best_s - sum_s) / self._others * _STRICTLY
-        if lower < self._least_station_s:
+        if lower < self.least_station_s:
             self.done = True
         elif lower >= limit_s:
             # the two parts of a shared channel cannot be parted further
             self.done = True
-            self.bound_s = max(channel_s, sum_s + self._others * self._least_station_s)
+            self.bound_s = max(channel_s, sum_s + self._others * self.least_station_s)
         else:
             self.limit_s = lower
+
+    def lower(self) -> None:
+        """A better pipeline is known than when ``limit_s`` was set."""
+        self.limit_s = min(self.limit_s, (self.best_s - self._sum_s) / self._others * _STRICTLY)
+        self.done = self.limit_s < self.least_station_s
 
 
 class _Walk:
@@ -158,27 +178,50 @@ class _Walk:
         self._problem, self._departures = problem, departures
         self._searches = [_Search(problem, target) for target in targets]
         self._shared = problem.cluster.shared_channel
+        self._layout = Layout(problem)
 
     def run(self) -> None:
         """Until every target is done."""
-        problem, others = self._problem, self._problem.micro_batches - 1
+        self._look(math.inf)
+        if not self._shared:
+            self._probe()
         for _ in range(_MOST_TABLES):
-            active = [search for search in self._searches if not search.done]
+            active = self._active()
             if not active:
                 return
-            limit_s = max(search.limit_s for search in active)
-            path = self._table(limit_s)
-            channel = self._table(limit_s, 1.0 * others) if self._shared else None
-            between = self._between(limit_s, others) if self._shared else []
+            self._look(max(search.limit_s for search in active))
+        for search in self._active():
+            search.bound_s = self._problem.work[-1] * min(self._problem.seconds_per_flop)
+
+    def _active(self) -> list[_Search]:
+        return [search for search in self._searches if not search.done]
+
+    def _look(self, limit_s: float) -> None:
+        """One step of the walk: the tables under a limit, read by all."""
+        others = self._problem.micro_batches - 1
+        path = self._table(limit_s)
+        channel = self._table(limit_s, 1.0 * others) if self._shared else None
+        between = self._between(limit_s, others) if self._shared else []
+        for search in self._active():
+            for table in between:
+                search.read(self._problem, table)
+            sum_s = search.read(self._problem, path)
+            channel_s = search.read(self._problem, channel) if channel else 0.0
+            search.narrow(limit_s, sum_s, channel_s)
+
+    def _probe(self) -> None:
+        """Look for good pipelines below the first limit; what they cost lowers it."""
+        for share in _PROBES:
+            active = self._active()
+            if not active:
+                return
+            low = min(search.least_station_s for search in active)
+            high = max(search.limit_s for search in active)
+            table = self._table(low * (high / low) ** share)
             for search in active:
-                for table in between:
-                    search.read(problem, table)
-                sum_s = search.read(problem, path)
-                channel_s = search.read(problem, channel) if channel else 0.0
-                search.narrow(limit_s, sum_s, channel_s)
-        for search in self._searches:
-            if not search.done:
-                search.bound_s = self._problem.work[-1] * min(self._problem.seconds_per_flop)
+                search.read(self._problem, table)
+        for search in self._active():
+            search.lower()
 
     def found(self) -> dict[Target, Found | None]:
         """By target."""
@@ -207,4 +250,5 @@ class _Walk:
             stage_limit_s=limit_s,
             hop_limit_s=math.inf if self._shared else limit_s,
             departures=self._departures,
+            layout=self._layout,
         )
