@@ -64,13 +64,16 @@ class LmdriveLaw:
         self._turn.reset()
         self._speed.reset()
 
-    def step(self, near: Point, far: Point, speed_mps: float) -> Control:
+    def step(
+        self, near: Point, far: Point, speed_mps: float, most_mps: float = math.inf
+    ) -> Control:
         """Control towards where the vehicle shall be in 0.5 s (``near``) and 1 s (``far``).
 
-        Both points are in the vehicle's frame, x forward and y left, in metres.
+        Both points are in the vehicle's frame, x forward and y left, in metres; ``most_mps`` is the
+        speed that must not be exceeded whatever they imply.
         """
         c = self._config
-        desired_mps = desired_speed_mps(near, far)
+        desired_mps = min(most_mps, desired_speed_mps(near, far))
         brakes = desired_mps < c.brake_below_mps or speed_mps / desired_mps > c.brake_ratio
         aim = ((near[0] + far[0]) / 2.0, (near[1] + far[1]) / 2.0)
         steer = self.steer_towards(aim, speed_mps)

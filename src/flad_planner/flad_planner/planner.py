@@ -7,10 +7,19 @@ The node beside it (``planner_node.py``) brings plans and odometry and takes con
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from flad_common.config import knob, section
+from flad_planner.collision_monitor import (
+    MonitorConfig,
+    RoadUser,
+    SpeedLimit,
+    arcs_m,
+    later,
+    speed_limit,
+)
 from flad_planner.control import FULL_BRAKE, Control, control_complaint
 from flad_planner.geometry import Point, Pose2, PoseHistory
 from flad_planner.lmdrive_law import LmdriveLaw, LmdriveLawConfig, desired_speed_mps
@@ -42,6 +51,7 @@ class PlannerConfig:
     history_s: float = knob(3.0, unit="s", doc="How long past poses are kept for late plans.")
     limits: PlanLimits = section(PlanLimits, doc="What a plan may ask for.")
     law: LmdriveLawConfig = section(LmdriveLawConfig, doc="LMDrive's control law.")
+    monitor: MonitorConfig = section(MonitorConfig, doc="Slowing down for who is in the way.")
     stop: StopConfig = section(StopConfig, doc="Braking without a plan.")
     manual: ManualConfig = section(ManualConfig, doc="Manual override.")
 
@@ -77,13 +87,15 @@ class Decision:
     state: PlannerState
     plan_age_s: float
     desired_speed_mps: float
+    """By the plan; the reason says what the monitor makes of it."""
     reason: str
 
 
 class Planner:
     """Plans and odometry in, one decision per odometry out. Single-threaded; reads no clock.
 
-    Per step: :meth:`observe` the odometry, :meth:`receive` what plans there are, :meth:`decide`.
+    Per step: :meth:`observe` the odometry, :meth:`see` who is around, :meth:`receive` what plans
+    there are, :meth:`decide`.
     """
 
     def __init__(self, config: PlannerConfig) -> None:
@@ -93,6 +105,7 @@ class Planner:
         self._history = PoseHistory(config.history_s)
         self.num_refused = 0
         self.num_late = 0
+        self.num_slowed = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -104,6 +117,8 @@ class Planner:
         self._ego: Ego | None = None
         self._dt_s = 0.0
         self._held = FULL_BRAKE
+        self._limit: SpeedLimit | None = None
+        self._seen: tuple[int, tuple[RoadUser, ...]] | None = None
         self._law_ns: int | None = None
 
     @property
@@ -133,6 +148,11 @@ class Planner:
         if self._early is not None and self._early.stamp_ns <= ego.stamp_ns:
             plan, self._early = self._early, None
             self._anchor(plan)
+
+    def see(self, stamp_ns: int, users: Sequence[RoadUser]) -> None:
+        """Take who was around at a time, in the vehicle's frame of then; older news are dropped."""
+        if self._seen is None or stamp_ns >= self._seen[0]:
+            self._seen = (stamp_ns, tuple(users))
 
     def receive(self, plan: RawPlan) -> str | None:
         """Take a plan; returns why it was not taken, None if it will be followed."""
@@ -184,7 +204,8 @@ class Planner:
         self._stop = None
         control = self._follow(self._active, ego, age_s)
         state = PlannerState.REFUSED if self._refusal else PlannerState.FOLLOWING
-        return self._decision(control, state, self._refusal)
+        slows = str(self._limit) if self._limit else ""
+        return self._decision(control, state, "; ".join(filter(None, (self._refusal, slows))))
 
     def _anchor(self, plan: Plan) -> str | None:
         pose = self._history.at(plan.stamp_ns)
@@ -204,9 +225,28 @@ class Planner:
         period_ns = round(self._config.control_period_s * 1e9)
         if self._law_ns is None or ego.stamp_ns - self._law_ns > period_ns - 1_000_000:
             near, far = _targets(active, ego.pose, age_s)
-            self._held = self._law.step(near, far, ego.speed_mps)
+            self._limit = self._slower(active, ego, desired_speed_mps(near, far))
+            most_mps = self._limit.speed_mps if self._limit else math.inf
+            self._held = self._law.step(near, far, ego.speed_mps, most_mps)
             self._law_ns = ego.stamp_ns
+            self.num_slowed += self._limit is not None
         return self._held
+
+    def _slower(self, active: AnchoredPlan, ego: Ego, desired_mps: float) -> SpeedLimit | None:
+        """What the monitor allows, if that is less than desired."""
+        config = self._config.monitor
+        if not config.enabled or self._seen is None:
+            return None
+        stamp_ns, users = self._seen
+        seen_from, age_s = self._history.at(stamp_ns), (ego.stamp_ns - stamp_ns) * 1e-9
+        if seen_from is None or age_s > config.stale_after_s + 1e-6:
+            return None
+        here = (ego.pose.x_m, ego.pose.y_m)
+        fast_mps = max(desired_mps, ego.speed_mps)
+        path = [active.ahead(here, arc_m) for arc_m in arcs_m(fast_mps, config)]
+        others = [later(user, seen_from, age_s) for user in users]
+        limit = speed_limit(path, fast_mps, others, config)
+        return limit if limit is not None and limit.speed_mps < desired_mps else None
 
     def _brake(self, active: AnchoredPlan, ego: Ego, age_s: float) -> Decision:
         """Along the old path, to a stop, and hold."""

@@ -10,7 +10,7 @@ from typing import Literal
 from carla_msgs.msg import CarlaEgoVehicleControl
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from flad_msgs.msg import Plan as PlanMsg
-from flad_msgs.msg import PlannerStatus
+from flad_msgs.msg import PlannerStatus, ScenePrediction
 from nav_msgs.msg import Odometry, Path
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import State, TransitionCallbackReturn
@@ -22,6 +22,7 @@ from flad_common.periods import is_due
 from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import CONTROL, DIAGNOSTICS, LATCHED, STATE, VIEW
+from flad_planner.collision_monitor import RoadUser
 from flad_planner.control import FULL_BRAKE
 from flad_planner.plan import RawPlan
 from flad_planner.planner import Decision, Planner, PlannerConfig, PlannerState
@@ -43,6 +44,12 @@ class PlannerNodeConfig:
     plan_period_s: float = knob(
         0.1, unit="s", doc="In lockstep, odometry stamps that are multiples of it await a plan."
     )
+    prediction_period_s: float = knob(
+        0.0,
+        unit="s",
+        doc="In lockstep, odometry stamps that are multiples of it await scene_prediction, too; 0: "
+        "none does.",
+    )
     odometry_watchdog_s: float = knob(
         0.5, unit="s", doc="In realtime, silence of the odometry after which the brake is sent."
     )
@@ -52,6 +59,10 @@ class PlannerNodeConfig:
         for name in ("plan_period_s", "odometry_watchdog_s"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not self.prediction_period_s >= 0.0:
+            raise ValueError(
+                f"prediction_period_s must not be negative, got {self.prediction_period_s}"
+            )
 
 
 class PlannerNode(ManagedNode):
@@ -81,6 +92,9 @@ class PlannerNode(ManagedNode):
         self._inputs = [
             self.create_subscription(Odometry, "odometry", self._on_odometry, STATE),
             self.create_subscription(PlanMsg, "plan", self._on_plan, STATE),
+            self.create_subscription(
+                ScenePrediction, "scene_prediction", self._on_prediction, STATE
+            ),
             self.create_subscription(Bool, "manual_override", self._on_override, LATCHED),
             self.create_subscription(
                 CarlaEgoVehicleControl, "manual_control", self._on_manual, CONTROL
@@ -99,6 +113,7 @@ class PlannerNode(ManagedNode):
         self._planner = Planner(self._config.planner)
         self._waiting: list[Odometry] = []  # odometry whose plan has not come yet
         self._plans: dict[int, RawPlan] = {}  # by stamp, lockstep only
+        self._users: dict[int, list[RoadUser]] = {}  # likewise
         self._decision: Decision | None = None
         self._last_odometry: Odometry | None = None
         self._heard_s = time.monotonic()
@@ -155,6 +170,23 @@ class PlannerNode(ManagedNode):
                 throttle_duration_sec=5.0,
             )
 
+    def _on_prediction(self, msg: ScenePrediction) -> None:
+        if not self._control_pub.is_activated:
+            return
+        try:
+            users = convert.road_users(msg)
+        except ValueError as error:
+            self.get_logger().warning(
+                f"scene_prediction ignored: {error}", throttle_duration_sec=5.0
+            )
+            users = []
+        stamp_ns = convert.stamp_to_ns(msg.header.stamp)
+        if self._lockstep:
+            self._users[stamp_ns] = users
+            self._answer()
+        else:
+            self._planner.see(stamp_ns, users)
+
     def _on_override(self, msg: Bool) -> None:
         if not self._control_pub.is_activated:
             return
@@ -182,10 +214,15 @@ class PlannerNode(ManagedNode):
             due = is_due(stamp_ns, self._config.plan_period_s)
             if due and stamp_ns not in self._plans and not self._planner.manual.active:
                 return
+            if self._awaits_prediction(stamp_ns):
+                return
             if not self._control_pub.get_subscription_count():
                 return  # an answer now would be lost; the timer tries again
         self._waiting.clear()
         self._planner.observe(convert.ego_from_odometry(msg))
+        if stamp_ns in self._users:
+            self._planner.see(stamp_ns, self._users[stamp_ns])
+        self._users.clear()
         if stamp_ns in self._plans and not self._plans[stamp_ns].is_none:
             self._hand_over(self._plans[stamp_ns])
         self._plans.clear()
@@ -193,6 +230,15 @@ class PlannerNode(ManagedNode):
         self._log_change(decision)
         self._decision = decision
         self._publish(msg, decision)
+
+    def _awaits_prediction(self, stamp_ns: int) -> bool:
+        period_s = self._config.prediction_period_s
+        return (
+            period_s > 0.0
+            and is_due(stamp_ns, period_s)
+            and stamp_ns not in self._users
+            and not self._planner.manual.active
+        )
 
     def _hand_over(self, plan: RawPlan) -> None:
         refused = self._planner.receive(plan)
@@ -277,6 +323,7 @@ class PlannerNode(ManagedNode):
         status.values = [
             KeyValue(key="plans_refused", value=str(self._planner.num_refused)),
             KeyValue(key="plans_late", value=str(self._planner.num_late)),
+            KeyValue(key="slowed_by_monitor", value=str(self._planner.num_slowed)),
             KeyValue(key="odometry_silence_s", value=f"{quiet_s:.2f}"),
         ]
         array = DiagnosticArray(status=[status])

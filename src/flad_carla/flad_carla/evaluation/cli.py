@@ -14,7 +14,9 @@ from flad_carla.evaluation.checkpoint import CheckpointError
 from flad_carla.evaluation.driver_options import (
     add_encoder_arguments,
     add_language_arguments,
+    add_monitor_argument,
     encoder_option,
+    is_monitored,
     language_option,
 )
 from flad_carla.evaluation.driver_tally import driver_summary
@@ -75,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--rig", metavar="NAME", help="sensors: a file, or a name in config/rigs (default: none)")
     add("--scenarios", choices=["on", "off"], default="on", help="those of the route file")
     add_encoder_arguments(parser)
+    add_monitor_argument(parser)
     add("--mode", choices=["lockstep", "realtime"], default="lockstep", help="how time passes")
     add("--json", type=Path, metavar="OUT.json", help="results file (leaderboard's layout)")
     add("--report", type=Path, metavar="OUT.html", help="one page with map, curves and replay")
@@ -161,6 +164,7 @@ def _config(args: argparse.Namespace) -> EvaluationConfig:
             logs=args.logs,
             encoder=encoder,
             language=language,
+            is_monitored=is_monitored(args),
         ),
     )
 

@@ -88,6 +88,23 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_monitor_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the option."""
+    parser.add_argument(
+        "--collision-monitor",
+        choices=["on", "off"],
+        help="slow down for road users that the encoder detects in the plan's path, whoever drives "
+        "(default: on for language drivers, off for others)",
+    )
+
+
+def is_monitored(args: argparse.Namespace) -> bool:
+    """Whether the planner's collision monitor is asked for."""
+    if args.collision_monitor is None:
+        return args.driver in LANGUAGE_DRIVERS
+    return bool(args.collision_monitor == "on")
+
+
 def encoder_option(args: argparse.Namespace) -> EncoderOption | None:
     """The encoder that is asked for; None: none.
 

@@ -96,12 +96,23 @@ def start_simulator(
 
 
 def start_planner(
-    supervisor: Supervisor, *, role: str, mode: str, domain_id: int, plan_period_s: float
+    supervisor: Supervisor,
+    *,
+    role: str,
+    mode: str,
+    domain_id: int,
+    plan_period_s: float,
+    monitored_s: float = 0.0,
 ) -> Child:
-    """Start the planner node of ``role``, which activates itself."""
+    """Start the planner node of ``role``, which activates itself.
+
+    ``monitored_s`` is the period of the encoder by whose detections it slows down; 0: it does not.
+    """
     command = [sys.executable, "-m", "flad_planner.planner_node", "--ros-args"]
     command += ["-r", f"__ns:=/{role}", "-p", "autostart:=true", "-p", f"mode:={mode}"]
     command += ["-p", f"plan_period_s:={plan_period_s:.6f}"]
+    command += ["-p", f"planner.monitor.enabled:={str(monitored_s > 0.0).lower()}"]
+    command += ["-p", f"prediction_period_s:={monitored_s:.6f}"]
     for name, template in PLANNER_TOPICS.items():
         command += ["-r", f"{name}:={template.replace('{vehicle}', role)}"]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}

@@ -53,6 +53,7 @@ class VenueConfig:
     logs: Path | None = None
     encoder: EncoderOption | None = None  # None: no encoder runs
     language: LanguageDriver | None = None  # None: nobody drives by words
+    is_monitored: bool = False  # whether the planner slows down by the encoder's detections
 
     def __post_init__(self) -> None:
         for name in ("traffic", "walkers"):
@@ -67,6 +68,8 @@ class VenueConfig:
                     f"the encoder's period must be a multiple of the step of {self.step_s:g} s, "
                     f"got {self.encoder.period_s:g}"
                 )
+        if self.is_monitored and self.encoder is None:
+            raise ValueError("the collision monitor needs an encoder's detections: --encoder small")
         if self.language is not None:
             ratio = FRAME_PERIOD_S / self.encoder.period_s if self.encoder else 0.0
             if abs(ratio - round(ratio)) > 1e-6 or round(ratio) < 1:
@@ -241,6 +244,9 @@ class Venue:
                 mode=config.mode,
                 domain_id=self._domain_id,
                 plan_period_s=PLAN_PERIOD_S if config.language is None else FRAME_PERIOD_S,
+                monitored_s=config.encoder.period_s
+                if config.is_monitored and config.encoder
+                else 0.0,
             )
             if config.language is not None:
                 self._driver = start_driver(

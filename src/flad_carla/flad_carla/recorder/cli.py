@@ -14,7 +14,9 @@ from flad_carla.evaluation.cli import find_rig
 from flad_carla.evaluation.driver_options import (
     add_encoder_arguments,
     add_language_arguments,
+    add_monitor_argument,
     encoder_option,
+    is_monitored,
     language_option,
 )
 from flad_carla.evaluation.harness import Evaluation, EvaluationConfig
@@ -73,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_language_arguments(parser)
     add_encoder_arguments(parser)
+    add_monitor_argument(parser)
     add(
         "--label",
         choices=["expert"],
@@ -223,6 +226,7 @@ def _drive(
             logs=args.logs,
             encoder=encoder,
             language=language_option(args, encoder),
+            is_monitored=is_monitored(args),
         ),
     )
     bar = ProgressBar(sys.stderr)

@@ -8,13 +8,14 @@ import math
 from builtin_interfaces.msg import Time
 from carla_msgs.msg import CarlaEgoVehicleControl
 from flad_msgs.msg import Plan as PlanMsg
-from flad_msgs.msg import PlannerStatus
+from flad_msgs.msg import PlannerStatus, ScenePrediction
 from geometry_msgs.msg import Point as PointMsg
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Odometry, Path
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from flad_planner.collision_monitor import RoadUser
 from flad_planner.control import Control
 from flad_planner.geometry import Pose2
 from flad_planner.plan import AnchoredPlan, RawPlan
@@ -51,6 +52,21 @@ def raw_plan(msg: PlanMsg) -> RawPlan:
     return RawPlan(
         stamp_to_ns(msg.header.stamp), list(msg.x), list(msg.y), float(msg.step_s), msg.source
     )
+
+
+def road_users(msg: ScenePrediction) -> list[RoadUser]:
+    """Who was detected, unchecked.
+
+    Raises:
+        ValueError: if the columns are of different lengths.
+    """
+    columns = (
+        *(msg.box_x, msg.box_y, msg.box_yaw, msg.box_half_length, msg.box_half_width),
+        *(msg.box_speed, msg.box_score),
+    )
+    if len({len(column) for column in columns}) != 1:
+        raise ValueError(f"columns of {[len(column) for column in columns]} boxes")
+    return [RoadUser(*map(float, row)) for row in zip(*columns, strict=True)]
 
 
 def control_from_msg(msg: CarlaEgoVehicleControl) -> Control:
