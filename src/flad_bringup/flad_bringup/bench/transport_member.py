@@ -92,6 +92,9 @@ def _in_a_group(args: argparse.Namespace) -> dict[str, Any]:
     if transport is not None:
         figures["counts"] = transport.counts()
     dist.barrier()
+    group = dist.group.WORLD
+    if isinstance(group, DdsProcessGroup):
+        group.drain()  # the other one's barrier needs what this one sent
     return figures
 
 
@@ -206,15 +209,16 @@ class _Stage:
         trainer = PipelineTrainer(
             store, self._partition, NAMES[self._args.rank], group, _loss, config
         )
-        times_s, norms = [], []
+        times_s, norms, cpus_s = [], [], []
         for step in range(self._args.repeats + 1):
             dist.barrier()
-            began_s = time.perf_counter()
+            began_s, cpu_s = time.perf_counter(), time.process_time()
             result = trainer.step(step, self._batches if self._args.rank == 0 else ())
             dist.barrier()
             times_s.append(time.perf_counter() - began_s)
+            cpus_s.append(time.process_time() - cpu_s)
             norms.append(result.gradient_norm)
-        return {**self._facts, "steps_s": times_s[1:], "norms": norms}
+        return {**self._facts, "steps_s": times_s[1:], "cpus_s": cpus_s[1:], "norms": norms}
 
 
 def _loss(result: Any, targets: Tensor) -> Tensor:

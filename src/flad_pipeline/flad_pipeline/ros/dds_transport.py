@@ -32,6 +32,7 @@ from flad_pipeline.group.deadlines import TransportConfig
 from flad_pipeline.group.link import LinkEvents
 from flad_pipeline.group.packet import Packet
 from flad_pipeline.group.transport import Transport
+from flad_pipeline.ros.inbox_thread import InboxThread
 
 with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of it
     warnings.simplefilter("ignore")
@@ -40,7 +41,7 @@ with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of 
 _log = logging.getLogger(__name__)
 
 _LOOK_S = 0.02
-_END_S = 5.0  # of the thread that hears the inbox
+_END_S = 5.0  # of the thread that hears who is alive
 _PUBLICATION_MODE = "RMW_FASTRTPS_PUBLICATION_MODE"
 """What rmw_fastrtps asks its environment for; it offers no other way."""
 
@@ -72,7 +73,7 @@ class DdsLinkConfig:
 class DdsLink:
     """Packets as ROS messages.
 
-    It has a participant, a node and a thread of its own: no other callback of the process delays
+    It has a participant, nodes and threads of its own: no other callback of the process delays
     the mailbox, and its publishers may be asynchronous. A synchronous one writes to the socket
     while it holds Python's lock, so that a slow network would stop the model's computation.
 
@@ -97,7 +98,7 @@ class DdsLink:
         rclpy.init(context=self._context)
         with _asynchronous():
             self._node = Node("group", namespace=name, context=self._context, enable_rosout=False)
-        # Not Jazzy's EventsExecutor: with an event callback on a subscription it delivered nothing.
+        # Only who is alive; the inbox has a thread that needs no executor.
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._inbox_qos = inbox(self._config.depth)
@@ -106,7 +107,8 @@ class DdsLink:
         self._alive_publisher = self._node.create_publisher(
             Empty, f"/{name}/group/alive", self._alive_qos
         )
-        self._thread = threading.Thread(target=self._spin, name=f"inbox of {name}", daemon=True)
+        self._thread = threading.Thread(target=self._spin, name=f"who is with {name}", daemon=True)
+        self._inbox: InboxThread | None = None
 
     @property
     def name(self) -> str:
@@ -116,8 +118,13 @@ class DdsLink:
     def open(self, events: LinkEvents) -> None:
         """Begin to deliver."""
         self._events = events
-        self._node.create_subscription(
-            GroupPacket, f"/{self._name}/group/inbox", self._on_msg, self._inbox_qos
+        self._inbox = InboxThread(
+            self._context,
+            self._name,
+            GroupPacket,
+            f"/{self._name}/group/inbox",
+            self._inbox_qos,
+            self._on_msg,
         )
         for peer in self._publishers:
             self._watch(peer)
@@ -157,11 +164,13 @@ class DdsLink:
     def close(self) -> None:
         """End the thread and destroy the topics."""
         self._events = None
+        if self._inbox is not None:
+            self._inbox.close()
         self._executor.shutdown()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(_END_S)
             if self._thread.is_alive():
-                _log.warning("%s: the inbox's thread did not end in %g s", self._name, _END_S)
+                _log.warning("%s: the link's thread did not end in %g s", self._name, _END_S)
         self._node.destroy_node()
         self._context.try_shutdown()
 
