@@ -23,11 +23,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flad_common.config import knob
-from flad_planner.geometry import Point, Pose2
+from flad_common.config import knob, section
+from flad_planner.geometry import Point
+from flad_planner.tracking import Box, RoadUser, TrackingConfig
 
 _SAMPLE_M = 0.5
-_STANDING_MPS = 0.5
+_STANDING_MPS = 1.0  # below it a measured speed is mostly noise
 
 Points = NDArray[np.float64]
 
@@ -38,7 +39,6 @@ class MonitorConfig:
 
     enabled: bool = knob(True, unit="", doc="Slow down for road users that the encoder detects.")
     min_score: float = knob(0.5, unit="1", doc="Detections below it do not count.")
-    stale_after_s: float = knob(0.5, unit="s", doc="Older detections do not count.")
     half_length_m: float = knob(2.4, unit="m", doc="Of this vehicle.")
     half_width_m: float = knob(1.0, unit="m", doc="Of this vehicle.")
     side_margin_m: float = knob(0.3, unit="m", doc="Free space beside it that is kept.")
@@ -47,6 +47,7 @@ class MonitorConfig:
     horizon_s: float = knob(2.0, unit="s", doc="How far ahead others are foreseen.")
     step_s: float = knob(0.25, unit="s", doc="Between two moments that are looked at.")
     meet_m: float = knob(1.5, unit="m", doc="Who passes before or behind by less is met.")
+    tracking: TrackingConfig = section(TrackingConfig, doc="How speeds are measured.")
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_score <= 1.0:
@@ -54,27 +55,9 @@ class MonitorConfig:
         for name in ("half_length_m", "half_width_m", "gap_m", "brake_mps2", "step_s"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("stale_after_s", "side_margin_m", "horizon_s", "meet_m"):
+        for name in ("side_margin_m", "horizon_s", "meet_m"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True, slots=True)
-class RoadUser:
-    """Somebody whom the encoder detected, in the frame that the context says."""
-
-    x_m: float
-    y_m: float
-    yaw_rad: float
-    half_length_m: float
-    half_width_m: float
-    speed_mps: float
-    score: float
-
-    def is_finite(self) -> bool:
-        """Whether this can be reckoned with."""
-        values = (self.x_m, self.y_m, self.yaw_rad, self.half_length_m, self.half_width_m)
-        return all(map(math.isfinite, (*values, self.speed_mps, self.score)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +73,6 @@ class SpeedLimit:
     def __str__(self) -> str:
         who = "will be" if self.is_foreseen else "is"
         return f"slows to {self.speed_mps:.1f} m/s: a road user {who} {self.gap_m:.1f} m ahead"
-
-
-def later(user: RoadUser, from_pose: Pose2, age_s: float) -> RoadUser:
-    """A road user seen from ``from_pose`` ``age_s`` ago, now and in the frame of that pose."""
-    yaw_rad = from_pose.yaw_rad + user.yaw_rad
-    x_m, y_m = from_pose.to_world((user.x_m, user.y_m))
-    gone_m = age_s * user.speed_mps
-    return RoadUser(
-        x_m + gone_m * math.cos(yaw_rad),
-        y_m + gone_m * math.sin(yaw_rad),
-        yaw_rad,
-        user.half_length_m,
-        user.half_width_m,
-        user.speed_mps,
-        user.score,
-    )
 
 
 def arcs_m(speed_mps: float, config: MonitorConfig) -> list[float]:
@@ -131,20 +98,16 @@ def speed_limit(
     (x_m, y_m), (next_x_m, next_y_m) = path[:2]
     ahead = (next_x_m - x_m, next_y_m - y_m)
     counted = [
-        u
-        for u in users
-        if u.is_finite()
-        and u.score >= config.min_score
-        and (u.x_m - x_m) * ahead[0] + (u.y_m - y_m) * ahead[1] > 0.0  # who follows looks out
-    ]
+        u for u in users if (u.box.x_m - x_m) * ahead[0] + (u.box.y_m - y_m) * ahead[1] > 0.0
+    ]  # who follows looks out
     if not counted:
         return None
     times_s = np.arange(0.0, config.horizon_s + 1e-9, config.step_s)
-    places_m, courses_rad = _where_in_path(np.asarray(path), counted, times_s, config)
+    places_m, along_mps = _where_in_path(np.asarray(path), counted, times_s, config)
     limits = []
-    for user, arc_m, course_rad in zip(counted, places_m, courses_rad, strict=True):
+    for user, arc_m, along in zip(counted, places_m, along_mps, strict=True):
         if math.isfinite(arc_m[0]):
-            limits.append(_behind(user, float(arc_m[0]), float(course_rad), config))
+            limits.append(_behind(float(along), float(arc_m[0]), config))
         elif user.speed_mps > _STANDING_MPS:
             limits += _before(arc_m, times_s, speed_mps, config)
     return min(limits, key=lambda limit: limit.speed_mps, default=None)
@@ -153,17 +116,15 @@ def speed_limit(
 def _where_in_path(
     path: Points, users: Sequence[RoadUser], times_s: Points, config: MonitorConfig
 ) -> tuple[Points, Points]:
-    """Where each user's nearest part is along the path over time, and where it heads.
+    """Where each user's nearest part is along the path over time, and how fast it goes along it.
 
     Returns:
-        ``[U, T]`` metres, inf outside the corridor; ``[U]`` angle off the path's where it is now.
+        ``[U, T]`` metres, inf outside the corridor; ``[U]`` m/s where it is now.
     """
     steps = np.diff(path, axis=0)
     headings = np.arctan2(steps[:, 1], steps[:, 0])
     outlines = np.stack([_outline(user) for user in users])  # [U, 8, 2]
-    yaws = np.array([u.yaw_rad for u in users])
-    speeds = np.array([u.speed_mps for u in users])
-    moved = np.stack([np.cos(yaws), np.sin(yaws)], axis=-1) * speeds[:, None]
+    moved = np.array([u.velocity_mps or (0.0, 0.0) for u in users])
     places = outlines[:, None] + times_s[None, :, None, None] * moved[:, None, None]
     far = places[..., None, :] - path  # [U, T, 8, N, 2]
     square = (far**2).sum(axis=-1)
@@ -173,22 +134,31 @@ def _where_in_path(
     inside &= nearest > 0  # beside or behind the middle: nothing to brake for
     along_m = np.where(inside, nearest * _SAMPLE_M, np.inf).min(axis=-1)
     at = np.minimum(nearest[:, 0].min(axis=-1), len(headings) - 1)
-    return along_m, yaws - headings[at]
+    course = np.stack([np.cos(headings[at]), np.sin(headings[at])], axis=-1)
+    return along_m, (moved * course).sum(axis=-1)
 
 
 def _outline(user: RoadUser) -> Points:
     """``[8, 2]``: corners and middles of the sides."""
-    c, s = math.cos(user.yaw_rad), math.sin(user.yaw_rad)
+    box = user.box
+    c, s = math.cos(box.yaw_rad), math.sin(box.yaw_rad)
     ring = [(1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1)]
-    a, b = user.half_length_m, user.half_width_m
+    a, b = box.half_length_m, box.half_width_m
     return np.array(
-        [(user.x_m + c * a * i - s * b * j, user.y_m + s * a * i + c * b * j) for i, j in ring]
+        [(box.x_m + c * a * i - s * b * j, box.y_m + s * a * i + c * b * j) for i, j in ring]
     )
 
 
-def _behind(user: RoadUser, arc_m: float, course_rad: float, config: MonitorConfig) -> SpeedLimit:
+def counts(box: Box, config: MonitorConfig) -> bool:
+    """Whether a detection in the vehicle's own frame is somebody else, surely enough."""
+    if not (box.is_finite() and box.score >= config.min_score):
+        return False
+    return abs(box.x_m) > config.half_length_m or abs(box.y_m) > config.half_width_m
+
+
+def _behind(along_mps: float, arc_m: float, config: MonitorConfig) -> SpeedLimit:
     gap_m = max(0.0, arc_m - config.half_length_m)
-    along_mps = max(0.0, user.speed_mps * math.cos(course_rad))
+    along_mps = max(0.0, along_mps)
     if gap_m < config.gap_m:
         return SpeedLimit(along_mps * gap_m / config.gap_m, gap_m, False)
     square = along_mps**2 + 2.0 * config.brake_mps2 * (gap_m - config.gap_m)

@@ -14,10 +14,9 @@ from enum import IntEnum
 from flad_common.config import knob, section
 from flad_planner.collision_monitor import (
     MonitorConfig,
-    RoadUser,
     SpeedLimit,
     arcs_m,
-    later,
+    counts,
     speed_limit,
 )
 from flad_planner.control import FULL_BRAKE, Control, control_complaint
@@ -26,6 +25,7 @@ from flad_planner.lmdrive_law import LmdriveLaw, LmdriveLawConfig, desired_speed
 from flad_planner.manual import ManualConfig, ManualOverride
 from flad_planner.plan import AnchoredPlan, Plan, PlanLimits, RawPlan, complaint
 from flad_planner.stop import Stop, StopConfig
+from flad_planner.tracking import Box, Tracker
 
 _JUMP_M = 5.0  # more than a collision moves a vehicle in one step
 
@@ -103,6 +103,7 @@ class Planner:
         self._law = LmdriveLaw(config.law)
         self.manual = ManualOverride(config.manual)
         self._history = PoseHistory(config.history_s)
+        self._tracker = Tracker(config.monitor.tracking)
         self.num_refused = 0
         self.num_late = 0
         self.num_slowed = 0
@@ -118,7 +119,8 @@ class Planner:
         self._dt_s = 0.0
         self._held = FULL_BRAKE
         self._limit: SpeedLimit | None = None
-        self._seen: tuple[int, tuple[RoadUser, ...]] | None = None
+        self._seen_ns = -1
+        self._tracker.clear()
         self._law_ns: int | None = None
 
     @property
@@ -149,10 +151,17 @@ class Planner:
             plan, self._early = self._early, None
             self._anchor(plan)
 
-    def see(self, stamp_ns: int, users: Sequence[RoadUser]) -> None:
-        """Take who was around at a time, in the vehicle's frame of then; older news are dropped."""
-        if self._seen is None or stamp_ns >= self._seen[0]:
-            self._seen = (stamp_ns, tuple(users))
+    def see(self, stamp_ns: int, boxes: Sequence[Box]) -> None:
+        """Take what was detected at a time, in the vehicle's frame of then.
+
+        News that are not newer, or of a time without odometry, are dropped.
+        """
+        pose = self._history.at(stamp_ns)
+        if stamp_ns <= self._seen_ns or pose is None:
+            return
+        self._seen_ns = stamp_ns
+        others = [box.on_ground(pose) for box in boxes if counts(box, self._config.monitor)]
+        self._tracker.update(stamp_ns * 1e-9, others)
 
     def receive(self, plan: RawPlan) -> str | None:
         """Take a plan; returns why it was not taken, None if it will be followed."""
@@ -235,17 +244,12 @@ class Planner:
     def _slower(self, active: AnchoredPlan, ego: Ego, desired_mps: float) -> SpeedLimit | None:
         """What the monitor allows, if that is less than desired."""
         config = self._config.monitor
-        if not config.enabled or self._seen is None:
-            return None
-        stamp_ns, users = self._seen
-        seen_from, age_s = self._history.at(stamp_ns), (ego.stamp_ns - stamp_ns) * 1e-9
-        if seen_from is None or age_s > config.stale_after_s + 1e-6:
+        if not config.enabled:
             return None
         here = (ego.pose.x_m, ego.pose.y_m)
         fast_mps = max(desired_mps, ego.speed_mps)
         path = [active.ahead(here, arc_m) for arc_m in arcs_m(fast_mps, config)]
-        others = [later(user, seen_from, age_s) for user in users]
-        limit = speed_limit(path, fast_mps, others, config)
+        limit = speed_limit(path, fast_mps, self._tracker.users(ego.stamp_ns * 1e-9), config)
         return limit if limit is not None and limit.speed_mps < desired_mps else None
 
     def _brake(self, active: AnchoredPlan, ego: Ego, age_s: float) -> Decision:

@@ -22,11 +22,11 @@ from flad_common.periods import is_due
 from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import CONTROL, DIAGNOSTICS, LATCHED, STATE, VIEW
-from flad_planner.collision_monitor import RoadUser
 from flad_planner.control import FULL_BRAKE
 from flad_planner.plan import RawPlan
 from flad_planner.planner import Decision, Planner, PlannerConfig, PlannerState
 from flad_planner.ros import messages as convert
+from flad_planner.tracking import Box
 
 _LOOK_S = {"realtime": 0.05, "lockstep": 0.25}
 """How often the odometry's silence is looked at; in lockstep, a reader of controls that lacked."""
@@ -113,7 +113,7 @@ class PlannerNode(ManagedNode):
         self._planner = Planner(self._config.planner)
         self._waiting: list[Odometry] = []  # odometry whose plan has not come yet
         self._plans: dict[int, RawPlan] = {}  # by stamp, lockstep only
-        self._users: dict[int, list[RoadUser]] = {}  # likewise
+        self._boxes: dict[int, list[Box]] = {}  # likewise
         self._decision: Decision | None = None
         self._last_odometry: Odometry | None = None
         self._heard_s = time.monotonic()
@@ -174,18 +174,18 @@ class PlannerNode(ManagedNode):
         if not self._control_pub.is_activated:
             return
         try:
-            users = convert.road_users(msg)
+            boxes = convert.boxes(msg)
         except ValueError as error:
             self.get_logger().warning(
                 f"scene_prediction ignored: {error}", throttle_duration_sec=5.0
             )
-            users = []
+            boxes = []
         stamp_ns = convert.stamp_to_ns(msg.header.stamp)
         if self._lockstep:
-            self._users[stamp_ns] = users
+            self._boxes[stamp_ns] = boxes
             self._answer()
         else:
-            self._planner.see(stamp_ns, users)
+            self._planner.see(stamp_ns, boxes)
 
     def _on_override(self, msg: Bool) -> None:
         if not self._control_pub.is_activated:
@@ -220,9 +220,9 @@ class PlannerNode(ManagedNode):
                 return  # an answer now would be lost; the timer tries again
         self._waiting.clear()
         self._planner.observe(convert.ego_from_odometry(msg))
-        if stamp_ns in self._users:
-            self._planner.see(stamp_ns, self._users[stamp_ns])
-        self._users.clear()
+        if stamp_ns in self._boxes:
+            self._planner.see(stamp_ns, self._boxes[stamp_ns])
+        self._boxes.clear()
         if stamp_ns in self._plans and not self._plans[stamp_ns].is_none:
             self._hand_over(self._plans[stamp_ns])
         self._plans.clear()
@@ -236,7 +236,7 @@ class PlannerNode(ManagedNode):
         return (
             period_s > 0.0
             and is_due(stamp_ns, period_s)
-            and stamp_ns not in self._users
+            and stamp_ns not in self._boxes
             and not self._planner.manual.active
         )
 

@@ -15,11 +15,11 @@ from nav_msgs.msg import Odometry, Path
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from flad_planner.collision_monitor import RoadUser
 from flad_planner.control import Control
 from flad_planner.geometry import Pose2
 from flad_planner.plan import AnchoredPlan, RawPlan
 from flad_planner.planner import Decision, Ego, PlannerState
+from flad_planner.tracking import Box
 
 _COLORS = {
     PlannerState.FOLLOWING: ColorRGBA(r=0.1, g=0.8, b=0.2, a=0.9),
@@ -54,7 +54,7 @@ def raw_plan(msg: PlanMsg) -> RawPlan:
     )
 
 
-def road_users(msg: ScenePrediction) -> list[RoadUser]:
+def boxes(msg: ScenePrediction) -> list[Box]:
     """Who was detected, unchecked.
 
     Raises:
@@ -62,11 +62,11 @@ def road_users(msg: ScenePrediction) -> list[RoadUser]:
     """
     columns = (
         *(msg.box_x, msg.box_y, msg.box_yaw, msg.box_half_length, msg.box_half_width),
-        *(msg.box_speed, msg.box_score),
+        msg.box_score,
     )
     if len({len(column) for column in columns}) != 1:
         raise ValueError(f"columns of {[len(column) for column in columns]} boxes")
-    return [RoadUser(*map(float, row)) for row in zip(*columns, strict=True)]
+    return [Box(*map(float, row)) for row in zip(*columns, strict=True)]
 
 
 def control_from_msg(msg: CarlaEgoVehicleControl) -> Control:
