@@ -9,7 +9,7 @@ import time
 import pytest
 import rclpy
 from carla_msgs.msg import CarlaEgoVehicleControl
-from flad_msgs.msg import Plan, PlannerStatus
+from flad_msgs.msg import Plan, PlannerStatus, ScenePrediction
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from nav_msgs.msg import Odometry, Path
@@ -42,6 +42,9 @@ class Stand:
         base = f"/carla/{ROLE}"
         self.odometry_pub = self.node.create_publisher(Odometry, f"{base}/odometry", STATE)
         self.plan_pub = self.node.create_publisher(Plan, f"/{ROLE}/plan", STATE)
+        self.prediction_pub = self.node.create_publisher(
+            ScenePrediction, f"/{ROLE}/scene_prediction", STATE
+        )
         self.manual_pub = self.node.create_publisher(
             CarlaEgoVehicleControl, f"{base}/vehicle_control_cmd_manual", CONTROL
         )
@@ -63,6 +66,7 @@ class Stand:
             lambda: (
                 self.odometry_pub.get_subscription_count()
                 and self.plan_pub.get_subscription_count()
+                and self.prediction_pub.get_subscription_count()
                 and self.manual_pub.get_subscription_count()
             ),
             "the planner being discovered",
@@ -95,6 +99,16 @@ class Stand:
         msg.x = xs or [speed_mps * 0.5 * (i + 1) for i in range(5)]
         msg.y = [0.0] * len(msg.x)
         self.plan_pub.publish(msg)
+
+    def prediction(self, *ahead_m):
+        """Cars that stand straight ahead."""
+        msg = ScenePrediction(box_x=list(ahead_m))
+        self.stamp(msg)
+        count = len(ahead_m)
+        msg.box_y, msg.box_yaw, msg.box_speed = [0.0] * count, [0.0] * count, [0.0] * count
+        msg.box_half_length, msg.box_half_width = [2.2] * count, [0.9] * count
+        msg.box_score = [0.9] * count
+        self.prediction_pub.publish(msg)
 
     def stamp(self, msg):
         msg.header.stamp.sec, msg.header.stamp.nanosec = divmod(self.now_ns, 1_000_000_000)
@@ -158,6 +172,37 @@ def test_lockstep_answers_every_odometry_once_and_waits_for_the_plan(stand):
     assert s.answered() == [STEP_NS * step for step in range(1, 41)]
     states = {m.state for m in s.heard["status"][2:]}
     assert states == {PlannerStatus.FOLLOWING}
+
+
+def test_lockstep_waits_for_what_is_detected_and_brakes_for_it(stand):
+    s = stand(mode="lockstep", plan_period_s="0.1", prediction_period_s="0.2")
+    for step in range(1, 41):
+        s.odometry(x_m=0.3 * step)
+        if step % 2 == 0:
+            s.plan()
+        if step % 4 == 0:
+            for _ in range(3):
+                s.executor.spin_once(timeout_sec=0.02)
+            assert s.now_ns not in s.answered()
+            s.prediction(*[20.0 - 0.3 * step] if step > 12 else [])
+        s.until(lambda: s.now_ns in s.answered(), f"an answer to step {step}")
+
+    s.until(lambda: len(s.heard["status"]) >= 40, "a status of every step")
+    brakes = [m.brake for m in s.heard["control"]]
+    assert set(brakes[2:12]) == {0.0} and brakes[-1] == 1.0
+    assert s.heard["status"][-1].state == PlannerStatus.FOLLOWING
+    assert "a road user is" in s.heard["status"][-1].reason
+
+
+def test_a_prediction_that_does_not_hold_together_is_left_out(stand):
+    s = stand(mode="realtime")
+    for step in range(6):
+        broken = ScenePrediction(box_x=[5.0, 6.0], box_y=[0.0])
+        s.stamp(broken)
+        s.prediction_pub.publish(broken)
+        s.step(x_m=0.3 * step)
+    assert s.heard["control"][-1].brake == 0.0
+    s.until(lambda: "columns of" in s.child.tail(50), "a warning")
 
 
 def test_lockstep_takes_a_plan_that_is_faster_than_its_odometry(stand):
@@ -253,6 +298,7 @@ def test_it_does_nothing_before_it_is_activated_and_brakes_when_deactivated(stan
         ({"planner.law.max_throttle": "2.0"}, "max_throttle must be in (0, 1], got 2.0"),
         ({"mode": "sometimes"}, "is one of ['lockstep', 'realtime'], got 'sometimes'"),
         ({"plan_period_s": "0.0"}, "plan_period_s must be positive"),
+        ({"prediction_period_s": "-0.1"}, "prediction_period_s must not be negative"),
     ],
 )
 def test_a_wrong_parameter_ends_it_with_words(tmp_path, parameters, words):
