@@ -119,6 +119,21 @@ def test_any_network_plans_only_what_can_run(seed):
             assert problem.objections(pipeline) == []
 
 
+def test_who_is_said_to_have_a_way_has_one():
+    """Where memory is tight and a vehicle may hold nothing at its place; by the exact table."""
+    checked = 0
+    config = RandomProblemConfig(vehicles=(4, 6), units=(12, 16), load=(0.7, 1.0))
+    for problem in itertools.islice(random_problems(12, load_devices(), config), 25):
+        n, table = problem.num_vehicles, ExactTable(problem)
+        found = candidates(Scene(problem), States.begin(problem, range(n)))
+        everybody = (1 << n) - 1
+        for c in np.nonzero(found.known)[0]:
+            vehicle, end = int(found.vehicle[c]), found.end[c]
+            assert np.isfinite(table.onward(everybody & ~(1 << vehicle), vehicle)[end])
+            checked += 1
+    assert checked > 100
+
+
 def test_a_known_way_goes_before_a_better_score_without_one():
     problem = next(
         p

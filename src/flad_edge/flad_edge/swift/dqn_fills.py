@@ -9,15 +9,24 @@ that follow, ``L`` units; see :mod:`flad_edge.swift.dqn_states`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flad_edge.swift.cluster import Floats
-from flad_edge.swift.dqn_orders import FILLS, best_fits, fastest_first, fixed_orders
+from flad_edge.swift.dqn_orders import (
+    FILLS,
+    best_fits,
+    fastest_first,
+    fixed_orders,
+    smallest_fits,
+)
 from flad_edge.swift.problem import Bools, Ints, Problem
 
 __all__ = ["FILLS", "Ahead", "look_ahead", "pours_s"]
 
+_Number = TypeVar("_Number", np.int64, np.float64)
 _WINDOW = 4
 """Cuts that a stage looks at, from the longest or the shortest that it may be."""
 
@@ -52,13 +61,38 @@ def look_ahead(
     orders = fixed_orders(problem, vehicle, rests, at)
     filled = [_fill(problem, vehicle[pair], order, pair, end) for order in orders]
     reached = np.stack([ok for _, ok in filled])
-    known: Bools = np.asarray(reached.any(axis=0))
-    for order in best_fits(problem, rests):
-        latest = _latest(problem, order)[:, 0][pair]
-        known |= (end >= latest) & (problem.num_units - end >= order.shape[1])
+    known = _fits(problem, rests, pair, end, np.asarray(reached.any(axis=0)))
     fast = fastest_first(problem, rests)
     least_s = pours_s(problem, fast, pair, end)
     return Ahead(np.stack([seconds for seconds, _ in filled]), reached, known, least_s)
+
+
+def _fits(problem: Problem, rests: Bools, pair: Ints, end: Ints, known: Bools) -> Bools:
+    """``[C]``: ``known``, or whether an order chosen for what fits reaches the last unit."""
+    if known.all() or not rests[:1].any():
+        return known
+    known = known.copy()
+    for order in best_fits(problem, rests):
+        latest = _latest(problem, order)
+        rows = np.nonzero(~known & (end >= latest[pair, 0]))[0]
+        known[rows] = _reaches(problem, order[pair[rows]], latest[pair[rows]], end[rows])
+    rows = np.nonzero(~known)[0]
+    if len(rows):
+        order = smallest_fits(problem, rests[pair[rows]], end[rows])
+        known[rows] = _reaches(problem, order, _latest(problem, order), end[rows])
+    return known
+
+
+def _reaches(problem: Problem, order: Ints, latest: Ints, end: Ints) -> Bools:
+    """``[C]``: laid out with the shortest stages that leave enough room behind."""
+    at, ok = end, np.ones(len(end), dtype=np.bool_)
+    last, count = problem.num_units, order.shape[1]
+    for step in range(count):
+        following = count - 1 - step
+        near = np.maximum(at + 1, latest[:, step + 1])
+        ok &= near <= np.minimum(problem.reach[following, order[:, step], at], last - following)
+        at = np.minimum(near, last)
+    return np.asarray(ok & (at == last))
 
 
 def pours_s(problem: Problem, fast: Ints, pair: Ints, end: Ints) -> Floats:
@@ -94,22 +128,25 @@ def _fill(
     if not count:
         return seconds, at == last
     role = _roles(problem, order, pair, end)
-    wanted = _wanted(problem, order[pair], role)
+    order = np.ascontiguousarray(order[pair].T)  # [k, C]
+    wanted = _wanted(problem, order, role)
+    links = problem.hop_s.reshape(-1, last + 1)
     for step in range(count):
         following = count - 1 - step
-        who, ahead = order[pair, step], order[pair, min(step + 1, count - 1)]
-        far = np.minimum(problem.reach[following, who, at], last - following)
-        near = np.maximum(at + 1, latest[pair, step + 1])
+        who, ahead = order[step], order[min(step + 1, count - 1)]
+        far = np.minimum(_of(problem.reach[following], who, at), last - following)
+        near = np.maximum(at + 1, latest[:, step + 1][pair])
         ok &= near <= far
         near = np.minimum(near, last)
         far = np.maximum(far, near)
         full, split = role.quick[:, step], role.split == step
-        near = np.where(split, np.clip(wanted[:, step + 1], near, far), near)
+        near = np.where(split, np.clip(wanted[step + 1], near, far), near)
         speed = problem.seconds_per_flop[who]
         to = np.where(full, far, near)
         if following:
             to = _cheapest_cut(problem, who, ahead, near, far, full, speed - role.price)
-        seconds += (problem.work[to] - problem.work[at]) * speed + problem.hop_s[before, who, at]
+        hop_s = _of(links, before * problem.num_vehicles + who, at)
+        seconds += (problem.work[to] - problem.work[at]) * speed + hop_s
         at, before = to, who
     return seconds, ok & (at == last)
 
@@ -120,9 +157,18 @@ def _cheapest_cut(
     """``[C]``: where a stage ends, of a few cuts from the longest or the shortest."""
     shifts = np.arange(_WINDOW)[:, None]
     to = np.where(full, np.maximum(far - shifts, near), np.minimum(near + shifts, far))
-    cost = problem.work[to] * gain + problem.hop_s[who, ahead, to]
-    best = cost.argmin(axis=0)
-    return np.asarray(np.take_along_axis(to, best[None, :], axis=0)[0])
+    links = problem.hop_s.reshape(-1, problem.num_units + 1)
+    cost = problem.work[to] * gain + _of(links, who * problem.num_vehicles + ahead, to)
+    end, least = to[0], cost[0]
+    for other, price in zip(to[1:], cost[1:], strict=True):
+        end = np.where(price < least, other, end)
+        least = np.minimum(least, price)
+    return np.asarray(end)
+
+
+def _of(table: NDArray[_Number], row: Ints, column: Ints) -> NDArray[_Number]:
+    """``table[row, column]``; quicker than that for many of them."""
+    return np.asarray(table.ravel().take(row * table.shape[1] + column))
 
 
 def _latest(problem: Problem, order: Ints) -> Ints:
@@ -162,11 +208,11 @@ def _roles(problem: Problem, order: Ints, pair: Ints, end: Ints) -> _Roles:
 
 
 def _wanted(problem: Problem, order: Ints, role: _Roles) -> Ints:
-    """``[C, k + 1]``: where each place begins if the quick behind take all and the others one."""
-    count = order.shape[1]
-    wanted = np.full((len(order), count + 1), problem.num_units, dtype=np.int64)
+    """``[k + 1, C]``: where each place begins if the quick behind take all and the others one."""
+    count = len(order)
+    wanted = np.full((count + 1, order.shape[1]), problem.num_units, dtype=np.int64)
     for step in reversed(range(count)):
-        to = wanted[:, step + 1]
-        full = problem.reach_back[count - 1 - step, order[:, step], to]
-        wanted[:, step] = np.where(role.quick[:, step], full, np.maximum(to - 1, 0))
+        to = wanted[step + 1]
+        full = _of(problem.reach_back[count - 1 - step], order[step], to)
+        wanted[step] = np.where(role.quick[:, step], full, np.maximum(to - 1, 0))
     return wanted

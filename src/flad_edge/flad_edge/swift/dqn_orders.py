@@ -16,6 +16,8 @@ from flad_edge.swift.problem import Bools, Ints, Problem
 
 FILLS = 11
 """Orders of :func:`fixed_orders`."""
+_LAST_RESORT = 1e6
+_NOBODY = -1
 
 
 def fixed_orders(problem: Problem, vehicle: Ints, rests: Bools, at: Ints) -> list[Ints]:
@@ -55,10 +57,12 @@ def fixed_orders(problem: Problem, vehicle: Ints, rests: Bools, at: Ints) -> lis
 def best_fits(problem: Problem, rests: Bools) -> Iterator[Ints]:
     """``[P, k]`` each, chosen from the last stage on by memory alone: orders that may reach far.
 
-    Next in front is whoever leaves least of its memory unused, takes most units, or fewest.
+    Next in front is whoever leaves the least share of its memory unused, the same with a bonus for
+    large ones, or who takes most units; one that cannot hold a unit there only if none can.
     """
     rows, every = np.arange(len(rests)), np.arange(problem.num_vehicles)[None, :]
-    for rule in ("unused", "most", "fewest"):
+    large = problem.memory / problem.memory.max()
+    for rule in ("unused", "large", "most"):
         left, to = rests.copy(), np.full(len(rests), problem.num_units)
         order = []
         for following in range(int(rests[:1].sum())):
@@ -66,15 +70,43 @@ def best_fits(problem: Problem, rests: Bools) -> Iterator[Ints]:
             kept = min(following + 1, problem.micro_batches)
             used = problem.held[to][:, None] - problem.held[begin]
             used = used + kept * (problem.saved[to][:, None] - problem.saved[begin])
-            units = (to[:, None] - begin) * (-1.0 if rule == "most" else 1.0)
-            roomy = 1e-3 * problem.memory / problem.memory.max()
-            score = 1.0 - used / problem.memory if rule == "unused" else units + roomy
+            units = to[:, None] - begin
+            unused = 1.0 - used / problem.memory
+            score = {
+                "unused": unused,
+                "large": unused - 0.3 * large,
+                "most": 1e-3 * large - units,
+            }[rule]
+            score = np.where(units > 0, score, score + _LAST_RESORT)
             who = np.where(left, score, np.inf).argmin(axis=1)
             order.append(who)
             left[rows, who] = False
             to = begin[rows, who]
         if order:
             yield np.stack(order[::-1], axis=1)
+
+
+def smallest_fits(problem: Problem, rests: Bools, end: Ints) -> Ints:
+    """``[C, k]``, chosen from the next stage on: always whoever can hold fewest units there.
+
+    Args:
+        problem: what is planned.
+        rests: ``[C, n]``, who follows; equally many everywhere.
+        end: ``[C]``, where the next stage begins.
+    """
+    rows, every = np.arange(len(rests)), np.arange(problem.num_vehicles)[None, :]
+    count, last = int(rests[:1].sum()), problem.num_units
+    small = 1e-3 * problem.memory / problem.memory.max()
+    left, at = rests.copy(), end
+    order = []
+    for following in reversed(range(count)):
+        units = problem.reach[following][every, at[:, None]] - at[:, None]
+        score = np.where(units > 0, units + small, _LAST_RESORT)
+        who = np.where(left, score, np.inf).argmin(axis=1)
+        order.append(who)
+        left[rows, who] = False
+        at = np.minimum(at + np.maximum(units[rows, who], 1), last)
+    return np.stack(order, axis=1)
 
 
 def fastest_first(problem: Problem, rests: Bools) -> Ints:
@@ -128,34 +160,43 @@ class _Insertion:
             quick: ``[P, up to 2]``, who is placed before all others, in this order.
             farthest: whether the vehicle that costs most is put in next, or that which costs least.
         """
-        problem, rows = self._problem, np.arange(len(quick))
-        per_byte, delay_s = problem.cluster.seconds_per_byte, 2.0 * problem.cluster.delay_s
+        rows, (pairs, n) = np.arange(len(quick)), self._rests.shape
         left = self._rests.copy()
         left[rows[:, None], quick] = False
+        missing = int(left[0].sum())
         path = np.concatenate([self._start[:, None], quick], axis=1)
-        where = {0: [1], 1: [0, 2], 2: [0, 1, 2]}[quick.shape[1]]
-        region = np.broadcast_to(where, path.shape)
-        for _ in range(int(left[0].sum())):
-            weight = np.take_along_axis(self._bytes, region, axis=1)[:, :, None]
-            more = per_byte[path] * weight + delay_s[path]
-            a, b = path[:, :-1], path[:, 1:]
-            now = per_byte[a, b][:, :, None] * weight[:, :-1] + delay_s[a, b][:, :, None]
-            more[:, :-1] += per_byte.T[b] * weight[:, :-1] + delay_s.T[b] - now
-            flops = np.take_along_axis(self._flops, region, axis=1)[:, :, None]
-            more += flops * problem.seconds_per_flop
-            place = more.argmin(axis=1)
-            cost = np.take_along_axis(more, place[:, None, :], axis=1)[:, 0]
+        slots = path.shape[1]
+        # a slot lies between two vehicles that follow on each other, or behind the last one
+        before = np.zeros((slots + missing, pairs), dtype=np.int64)
+        behind, region = np.full_like(before, _NOBODY), np.zeros_like(before)
+        more = np.zeros((slots + missing, pairs, n))
+        before[:slots], behind[: slots - 1] = path.T, path.T[1:]
+        region[:slots] = np.array({1: [1], 2: [0, 2], 3: [0, 1, 2]}[slots])[:, None]
+        for slot in range(slots):
+            more[slot] = self._cost(before[slot], behind[slot], region[slot])
+        for new in range(slots, slots + missing):
+            cost = more[:new].min(axis=0)
             who = np.where(left, -cost if farthest else cost, np.inf).argmin(axis=1)
-            at = place[rows, who] + 1
-            path, region = _put_in(path, at, who), _put_in(region, at, region[rows, at - 1])
+            slot = more[:new, rows, who].argmin(axis=0)
+            old, next_one, where = before[slot, rows], behind[slot, rows], region[slot, rows]
+            behind[slot, rows], before[new], behind[new], region[new] = who, who, next_one, where
+            more[slot, rows] = self._cost(old, who, where)
+            more[new] = self._cost(who, next_one, where)
             left[rows, who] = False
-        return path[:, 1:]
+        after = np.zeros((pairs, n), dtype=np.int64)
+        after[rows, before] = behind
+        order = [after[rows, self._start]]
+        for _ in range(slots + missing - 2):
+            order.append(after[rows, order[-1]])
+        return np.stack(order, axis=1)
 
-
-def _put_in(path: Ints, at: Ints, what: Ints) -> Ints:
-    """``[P, j]`` -> ``[P, j + 1]``: ``what`` at place ``at`` of each row, the others around it."""
-    places = np.arange(path.shape[1] + 1)[None, :]
-    old = np.where(places < at[:, None], places, places - 1)
-    longer = np.take_along_axis(path, np.minimum(old, path.shape[1] - 1), axis=1)
-    longer[np.arange(len(path)), at] = what
-    return longer
+    def _cost(self, before: Ints, behind: Ints, region: Ints) -> Floats:
+        """``[P, n]``: of each vehicle, put between two others (each ``[P]``)."""
+        problem, rows = self._problem, np.arange(len(before))
+        per_byte, delay_s = problem.cluster.seconds_per_byte, 2.0 * problem.cluster.delay_s
+        weight = self._bytes[rows, region][:, None]
+        cost = per_byte[before] * weight + delay_s[before]
+        onward = per_byte.T[behind] * weight + delay_s.T[behind]
+        now = per_byte[before, behind] * weight[:, 0] + delay_s[before, behind]
+        cost += np.where((behind == _NOBODY)[:, None], 0.0, onward - now[:, None])
+        return np.asarray(cost + self._flops[rows, region][:, None] * problem.seconds_per_flop)

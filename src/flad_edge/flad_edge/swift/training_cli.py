@@ -114,7 +114,8 @@ not found by reward alone.
 **How it plans.** Stage by stage it takes the best-scored legal candidate; every choice is final. No
 exact planner, no dynamic programme, no search and no repair. What it sees of a candidate includes
 what filling up the rest in eleven fixed orders would cost, one pass each. A candidate behind which
-a fixed order is known to reach the last unit goes before one without. So two pipelines are built,
+one of these, or of four orders chosen by memory alone, is known to reach the last unit goes before
+one without (a mask). So two pipelines are built,
 by the network ("network" below) and by the estimates that it corrects ("fill"), and the cheaper one
 is the plan ("dqn").
 
