@@ -122,7 +122,7 @@ def test_any_network_plans_only_what_can_run(seed):
 def test_who_is_said_to_have_a_way_has_one():
     """Where memory is tight and a vehicle may hold nothing at its place; by the exact table."""
     checked = 0
-    config = RandomProblemConfig(vehicles=(4, 6), units=(12, 16), load=(0.7, 1.0))
+    config = RandomProblemConfig(vehicles=(5, 5), units=(8, 10), load=(0.6, 0.95))
     for problem in itertools.islice(random_problems(12, load_devices(), config), 25):
         n, table = problem.num_vehicles, ExactTable(problem)
         found = candidates(Scene(problem), States.begin(problem, range(n)))
@@ -131,7 +131,7 @@ def test_who_is_said_to_have_a_way_has_one():
             vehicle, end = int(found.vehicle[c]), found.end[c]
             assert np.isfinite(table.onward(everybody & ~(1 << vehicle), vehicle)[end])
             checked += 1
-    assert checked > 100
+    assert checked > 20
 
 
 def test_a_known_way_goes_before_a_better_score_without_one():
