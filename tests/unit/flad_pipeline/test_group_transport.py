@@ -15,7 +15,9 @@ from pipeline_of_members import train
 from flad_common.error_codes import GROUP_OVER, PEER_LATE, PEER_LOST, TENSOR_MISMATCH
 from flad_pipeline.group.channel import ChannelConfig
 from flad_pipeline.group.deadlines import GroupError, TransportConfig
+from flad_pipeline.group.lanes import Lanes
 from flad_pipeline.group.memory_link import MemoryNetwork
+from flad_pipeline.group.packet import Kind, Packet
 from flad_pipeline.group.transport import Transport
 from flad_pipeline.wire import Encoding, encode
 
@@ -215,11 +217,40 @@ def test_who_comes_back_from_a_freeze_hears_how_its_epoch_ended():
         for transport in (a, b, c):
             transport.enter(1, (a.name, b.name, c.name))
         a.abort("it was frozen", lost=c.name)
+        with pytest.raises(GroupError, match="it was frozen"):
+            receive(b, a.name)  # b has heard it, too: c may be answered by either
         for transport in (a, b):
             transport.enter(2, (a.name, b.name))
         with pytest.raises(GroupError, match="it was frozen") as caught:
             receive(c, b.name)
         assert caught.value.lost == c.name
+
+
+def test_who_hears_only_later_how_an_epoch_ended_can_still_say_it():
+    names = ("vehicle_0", "vehicle_1", "vehicle_2")
+    b = Lanes("vehicle_1", TransportConfig(), lambda _: None)
+    b.enter(1, names, now_s=0.0)
+    b.enter(2, names[:2], now_s=1.0)  # before it heard that the first one was aborted
+
+    def answer(now_s: float) -> Packet:
+        beat = Packet(kind=Kind.HEARTBEAT, source="vehicle_2", destination="vehicle_1", epoch=1)
+        b.on_packet(beat, is_whole=True, now_s=now_s)
+        return b.next_packet(now_s)
+
+    assert answer(1.0).kind == Kind.LEFT
+    end = Packet(
+        kind=Kind.ABORT,
+        source="vehicle_0",
+        destination="vehicle_1",
+        epoch=1,
+        subject="vehicle_2",
+        text="it was frozen",
+    )
+    b.on_packet(end, is_whole=True, now_s=1.1)
+    said = answer(1.2)
+    assert (said.kind, said.destination, said.epoch) == (Kind.ABORT, "vehicle_2", 1)
+    assert (said.subject, said.text) == ("vehicle_2", "vehicle_0 says: it was frozen")
+    assert b.over is None  # the second epoch goes on
 
 
 def test_epochs_only_grow_and_members_are_different_names():

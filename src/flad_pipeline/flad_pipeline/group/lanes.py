@@ -112,9 +112,7 @@ class Lanes:
     def leave(self) -> None:
         """Let go of the members; words that end an epoch still go out."""
         if self.over is not None:
-            self._ended[self.membership.epoch] = self.over
-            for old in sorted(self._ended)[:-_EPOCHS_KEPT]:
-                del self._ended[old]
+            self._note_end(self.membership.epoch, self.over)
         for lane in self._lanes.values():
             self.counts.update(_channel_counts(lane))
             self.counts["bytes_dropped_at_end"] += lane.outgoing.num_bytes
@@ -202,6 +200,9 @@ class Lanes:
             self._keep_early(packet)
         elif packet.epoch < epoch:
             self.counts["dropped_stale"] += 1
+            if packet.kind == Kind.ABORT and packet.epoch not in self._ended:
+                # Too late for this vehicle, but whoever comes back may ask it how that ended.
+                self._note_end(packet.epoch, _end_said(packet))
             if packet.kind in (Kind.DATA, Kind.HEARTBEAT):
                 self._answer(packet, now_s)
         elif packet.source not in self._lanes:
@@ -212,9 +213,8 @@ class Lanes:
     def _use(self, packet: Packet, lane: Lane, now_s: float) -> None:
         lane.heard_s = now_s
         if packet.kind == Kind.ABORT:
-            code = PEER_LOST if packet.subject else GROUP_OVER
-            reason = f"{packet.source} says: {packet.text}"
-            self.abort(reason, packet.subject, tell=False, code=code)
+            end = _end_said(packet)
+            self.abort(end.detail, end.lost, tell=False, code=end.code)
         elif packet.kind == Kind.LEFT:
             lane.has_left = True
             if all(other.has_left for other in self._lanes.values()):
@@ -256,6 +256,11 @@ class Lanes:
         if now_s - self._answered_s.get(packet.source, float("-inf")) >= _ANSWER_PERIOD_S:
             self._answered_s[packet.source] = now_s
             self._urgent.append(self._end_packet(packet.source, packet.epoch))
+
+    def _note_end(self, epoch: int, end: GroupError) -> None:
+        self._ended[epoch] = end
+        for old in sorted(self._ended)[:-_EPOCHS_KEPT]:
+            del self._ended[old]
 
     def _end_packet(self, destination: str, epoch: int) -> Packet:
         ended = self.over if epoch == self.membership.epoch else self._ended.get(epoch)
@@ -328,6 +333,11 @@ class Lanes:
 
     def _packet(self, kind: Kind, destination: str, epoch: int) -> Packet:
         return Packet(kind=kind, source=self._name, destination=destination, epoch=epoch)
+
+
+def _end_said(packet: Packet) -> GroupError:
+    code = PEER_LOST if packet.subject else GROUP_OVER
+    return GroupError(code, f"{packet.source} says: {packet.text}", packet.subject)
 
 
 def _channel_counts(lane: Lane) -> dict[str, int]:
