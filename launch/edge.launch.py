@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bring an edge's node to active: one AD-LLM for all its vehicles.
+"""Bring an edge's nodes to active: one AD-LLM for all its vehicles, and SWIFT where asked for.
 
 ros2 launch flad_bringup edge.launch.py releases:=STORE
 ros2 launch flad_bringup edge.launch.py model:=adllm.safetensors encoder_hash:=0123456789abcdef
+ros2 launch flad_bringup edge.launch.py releases:=STORE planning:=true
 """
 
 from __future__ import annotations
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler
+from launch.conditions import IfCondition
 from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
@@ -18,14 +20,14 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
-from flad_bringup.topology import EDGE_NODES, NodeSpec
+from flad_bringup.topology import EDGE, EDGE_NODES, NodeSpec
 
 _MODEL = ("releases", "model", "encoder_hash")
 
 
 def generate_launch_description() -> LaunchDescription:
     """Nodes of one edge: ``flad_bringup.topology.EDGE_NODES``."""
-    nodes = [_node(spec) for spec in EDGE_NODES]
+    nodes = [(spec, _node(spec)) for spec in EDGE_NODES]
     return LaunchDescription(
         [
             DeclareLaunchArgument(
@@ -51,13 +53,26 @@ def generate_launch_description() -> LaunchDescription:
                 description="ROS parameter file for the edge.",
             ),
             DeclareLaunchArgument(
+                "units",
+                default_value=PathJoinSubstitution(
+                    [
+                        FindPackageShare("flad_edge"),
+                        "config",
+                        "clusters",
+                        "encoder_small.units.json",
+                    ]
+                ),
+                description="File of the units that SWIFT plans (./flad profile --units).",
+            ),
+            DeclareLaunchArgument(
                 "log_level",
                 default_value="info",
                 choices=["debug", "info", "warn", "error", "fatal"],
                 description="Least severe message that is shown.",
             ),
-            *nodes,
-            *[action for node in nodes for action in _bring_to_active(node)],
+            *[_switch(spec) for spec in EDGE_NODES if spec.optional],
+            *[node for _, node in nodes],
+            *[action for spec, node in nodes for action in _bring_to_active(spec, node)],
         ]
     )
 
@@ -68,25 +83,45 @@ def _node(spec: NodeSpec) -> LifecycleNode:
         executable=spec.executable,
         name=spec.executable,
         namespace="",
-        parameters=[
-            LaunchConfiguration("params_file"),
-            # As text: a hash may be all digits.
-            {name: ParameterValue(LaunchConfiguration(name), value_type=str) for name in _MODEL},
-        ],
+        parameters=[LaunchConfiguration("params_file"), _parameters(spec)],
         remappings=list(spec.remappings),
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",
+        condition=_condition(spec),
     )
 
 
-def _bring_to_active(node: LifecycleNode) -> list:
+def _parameters(spec: NodeSpec) -> dict:
+    """What an argument says; as text: a hash may be all digits."""
+    names = {name: name for name in _MODEL} if spec is EDGE else {"task.units": "units"}
+    return {
+        parameter: ParameterValue(LaunchConfiguration(argument), value_type=str)
+        for parameter, argument in names.items()
+    }
+
+
+def _switch(spec: NodeSpec) -> DeclareLaunchArgument:
+    return DeclareLaunchArgument(
+        spec.executable,
+        default_value="false",
+        choices=["true", "false"],
+        description=f"Run the {spec.executable} too; its parameters stand in params_file.",
+    )
+
+
+def _condition(spec: NodeSpec) -> IfCondition | None:
+    return IfCondition(LaunchConfiguration(spec.executable)) if spec.optional else None
+
+
+def _bring_to_active(spec: NodeSpec, node: LifecycleNode) -> list:
     """Configure ``node``, then activate it. A later manual deactivate is left alone."""
 
     def request(transition_id: int) -> EmitEvent:
         return EmitEvent(
             event=ChangeState(
                 lifecycle_node_matcher=matches_action(node), transition_id=transition_id
-            )
+            ),
+            condition=_condition(spec),
         )
 
     return [
@@ -96,7 +131,8 @@ def _bring_to_active(node: LifecycleNode) -> list:
                 start_state="configuring",
                 goal_state="inactive",
                 entities=[request(Transition.TRANSITION_ACTIVATE)],
-            )
+            ),
+            condition=_condition(spec),
         ),
         request(Transition.TRANSITION_CONFIGURE),
     ]

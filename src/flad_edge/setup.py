@@ -26,6 +26,7 @@ setup(
             "conductor = flad_edge.conductor_node:main",
             "driver = flad_edge.driver_node:main",
             "planning = flad_edge.planning_node:main",
+            "presence = flad_edge.presence_node:main",
             "encoder_on_stages = flad_edge.encoder_on_stages_node:main",
             "encoder_stage = flad_edge.encoder_stage_node:main",
             "uploader = flad_edge.uploader_node:main",

@@ -118,7 +118,19 @@ PLANNING = NodeSpec(
     lifecycle=True,
     optional=True,
 )
-"""SWIFT, for vehicles that train together; no launch starts it: it needs a file of units."""
+"""SWIFT, for vehicles that train together: who trains with whom (planning:=true)."""
+PRESENCE = NodeSpec(
+    package="flad_edge",
+    executable="presence",
+    per_vehicle=True,
+    lifecycle=True,
+    optional=True,
+    remappings=(
+        ("odometry", "/carla/{vehicle}/odometry"),
+        ("edge/fleet", "/edge/fleet"),
+    ),
+)
+"""Tells the edge who and where a vehicle is, and how long it stays: what SWIFT plans from."""
 BRIDGE = NodeSpec(
     package="flad_carla",
     executable="bridge",
@@ -126,9 +138,9 @@ BRIDGE = NodeSpec(
     lifecycle=False,
 )
 
-VEHICLE_NODES = (PLANNER, ENCODER, DRIVER, UPLOADER)
+VEHICLE_NODES = (PLANNER, ENCODER, DRIVER, UPLOADER, PRESENCE)
 """What runs on every vehicle."""
-EDGE_NODES = (EDGE,)
+EDGE_NODES = (EDGE, PLANNING)
 """What runs on an edge, for all its vehicles; its topics begin with ``/edge``."""
 SIMULATION_NODES = (BRIDGE,)
 """What stands between the stack and the world."""

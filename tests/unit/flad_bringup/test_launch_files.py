@@ -103,14 +103,17 @@ def test_the_vehicle_has_the_nodes_of_the_topology_and_their_topics(described):
         assert str(node.kwargs["namespace"]) == "<vehicle>"
 
 
-def test_an_optional_node_starts_only_where_it_is_asked_for(described):
-    actions = described("vehicle")
+@pytest.mark.parametrize(
+    ("name", "specs"), [("vehicle", topology.VEHICLE_NODES), ("edge", topology.EDGE_NODES)]
+)
+def test_an_optional_node_starts_only_where_it_is_asked_for(described, name, specs):
+    actions = described(name)
     starts = of_kind(actions, "LifecycleNode", "RegisterEventHandler", "EmitEvent")
 
-    for spec in topology.VEHICLE_NODES:
+    for spec in specs:
         mine = [a for a in starts if str_of(a.kwargs["condition"]) == f"<{spec.executable}>"]
         assert len(mine) == (3 if spec.optional else 0)
-    assert len(starts) == 3 * len(topology.VEHICLE_NODES)
+    assert len(starts) == 3 * len(specs)
 
 
 def str_of(condition):
@@ -128,14 +131,17 @@ def test_a_node_is_activated_once_and_not_again_by_hand(described):
 
 
 def test_the_edge_has_the_nodes_of_the_topology_and_a_model_of_its_own(described):
-    (node,) = of_kind(described("edge"), "LifecycleNode")
-    (spec,) = topology.EDGE_NODES
+    nodes = of_kind(described("edge"), "LifecycleNode")
 
-    assert (node.kwargs["package"], node.kwargs["executable"]) == (spec.package, spec.executable)
-    file, model = node.kwargs["parameters"]
+    assert [(n.kwargs["package"], n.kwargs["executable"]) for n in nodes] == [
+        (spec.package, spec.executable) for spec in topology.EDGE_NODES
+    ]
+    file, model = nodes[0].kwargs["parameters"]
     assert str(file) == "<params_file>"
     assert set(model) == {"releases", "model", "encoder_hash"}
     assert all(value.kwargs["value_type"] is str for value in model.values())
+    assert nodes[0].kwargs["condition"] is None
+    assert set(nodes[1].kwargs["parameters"][1]) == {"task.units"}
 
 
 def test_the_simulation_has_the_world_and_the_bridge(described):

@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights of the ADM on every vehicle, for when the edge is silent",
     )
     parser.add_argument(
+        "--plan",
+        type=Path,
+        metavar="UNITS",
+        help="SWIFT plans who trains a model of these units with whom, from what every vehicle says "
+        "of itself; rviz shows /edge/fleet_markers",
+    )
+    parser.add_argument(
         "--encoder",
         default="off",
         metavar="NAME",
@@ -116,11 +123,22 @@ def commands(args: argparse.Namespace) -> list[tuple[str, list[str], str]]:
             parameters={"model": str(args.adllm), "encoder_hash": _encoder_hash(args.encoder)},
         )
         found.append(("edge", edge, "release"))
+    if args.plan is not None:
+        planning = topology.node_command(
+            topology.PLANNING,
+            params_file=str(args.workspace.config / "edge.yaml"),
+            parameters={"task.units": str(args.plan.absolute())},
+        )
+        found.append(("planning", planning, "plans"))
     for ego in egos:
         for spec in topology.VEHICLE_NODES:
             if spec is topology.UPLOADER:
                 continue  # the edge that is started here has no store of releases to tune
             parameters = {"mode": args.mode, "use_sim_time": "true"}
+            if spec is topology.PRESENCE:
+                if args.plan is None:
+                    continue
+                del parameters["mode"]
             if spec is topology.ENCODER:
                 if args.encoder == "off":
                     continue

@@ -48,6 +48,21 @@ def member_from_msg(msg: FleetVehicle) -> Member:
     )
 
 
+def member_to_msg(member: Member, stamp: Time) -> FleetVehicle:
+    """What a vehicle says, in the map's frame."""
+    return FleetVehicle(
+        header=Header(stamp=stamp, frame_id="map"),
+        vehicle=member.name,
+        device=member.device,
+        available_bytes=float(member.available_bytes),
+        x=member.x_m,
+        y=member.y_m,
+        speed=member.speed_mps,
+        heading=member.heading_rad,
+        dwell_s=member.dwell_s,
+    )
+
+
 def fill_response(response: PlanPipelines.Response, plan: FleetPlan) -> PlanPipelines.Response:
     """A plan as the service answers it."""
     response.alone = list(plan.alone)
