@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three vehicles hear their own odometry, say who they are, and the edge plans them and draws it."""
+"""Three vehicles hear their own odometry, say who they are, and the edge plans and draws them."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plan",
         type=Path,
         metavar="UNITS",
-        help="SWIFT plans who trains a model of these units with whom, from what every vehicle says "
+        help="SWIFT plans who trains a model of these units with whom, from what each vehicle says "
         "of itself; rviz shows /edge/fleet_markers",
     )
     parser.add_argument(
