@@ -11,6 +11,7 @@ of equal total compute, the AGX alone, and random pipelines that fit, one of whi
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import random
 import statistics
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from flad_bringup.bench.pipeline_choice import Choices
 from flad_bringup.bench.pipeline_job import Job, Run, run_job
 from flad_bringup.bench.rows import Row
 from flad_bringup.testbed import emulated
-from flad_edge.swift.cluster import read_cluster
+from flad_edge.federate.predicted import predicted_step
+from flad_edge.swift.cluster import Cluster, read_cluster
 from flad_perception.profiling.encoder import FORMULAS
 from flad_pipeline.graph.costs import UnitCosts, unit_costs
 from flad_pipeline.testbed.testbed import Testbed
@@ -74,6 +76,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
     reports = run_job(job, args.workspace, args.deadline_s)
     found = {run.name: bench.throughput(run, reports[run.name]) for run in runs}
     rows = [row for run in runs[:-1] for row in bench.rows_of(run, found[run.name])]
+    rows += [row for run in runs[:-1] for row in bench.prediction_rows(run, found[run.name])]
     return [*rows, *bench.random_rows(found, lots), *_overrun_rows(found, args)]
 
 
@@ -86,6 +89,8 @@ class Throughput:
     """What the schedule allows, hand-overs apart."""
     worst_overrun: float
     hand_over_share: float
+    step_s: float
+    """Measured, the mean of all steps."""
 
 
 class _Bench:
@@ -94,6 +99,7 @@ class _Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
         task = read_cluster(args.workspace.root / args.cluster)
+        self._cluster = task.cluster
         self.testbed: Testbed = emulated(task.cluster, dilation=args.dilation)
         self.batch = task.model.batch_size
         self._costs = costs_of(args.config, self.batch, args.seed)
@@ -139,7 +145,30 @@ class _Bench:
             by_arithmetic=samples / (allowed_s + moves_s / self.testbed.dilation),
             worst_overrun=max(report["pace"]["worst_overrun"] for report in reports.values()),
             hand_over_share=moves_s / (steps_s + moves_s),
+            step_s=steps_s / (run.num_steps * len(run.partitions)) / self.testbed.dilation,
         )
+
+    def prediction_rows(self, run: Run, found: Throughput) -> list[Row]:
+        """What SWIFT said of the same pipelines before they ran."""
+        scaled = _slower(self._cluster, self._args.work_scale)
+        m, name = run.num_micro_batches, f"throughput_{run.num_micro_batches}"
+        said = [predicted_step(scaled, self._costs, p, m) for p in run.partitions]
+        rows = [Row(name=f"{name}_step_s", value=found.step_s, unit="s", better="lower")]
+        for which, seconds in (
+            ("swift", statistics.mean(one.closed_form_s for one in said)),
+            ("swift_stepped", statistics.mean(one.stepped_s for one in said)),
+        ):
+            rows += [
+                Row(name=f"{name}_{which}_step_s", value=seconds, unit="s", better="lower"),
+                Row(
+                    name=f"{name}_{which}_error",
+                    value=abs(seconds / found.step_s - 1.0),
+                    unit="of the measured step",
+                    bar=0.15,
+                    better="lower",
+                ),
+            ]
+        return rows
 
     def rows_of(self, run: Run, found: Throughput) -> list[Row]:
         """Against one machine, the AGX, and the arithmetic."""
@@ -222,6 +251,15 @@ def costs_of(config: str, batch: int, seed: int) -> UnitCosts:
     graph = case_graph(plan)
     sample = micro_batches(plan, "vehicle_0", 0)[0]
     return unit_costs(graph, graph.traced.flatten(sample.args, sample.kwargs), formulas=FORMULAS)
+
+
+def _slower(cluster: Cluster, work_scale: float) -> Cluster:
+    """The same where each FLOP counts ``work_scale`` times, as :class:`Pace` makes it."""
+    vehicles = tuple(
+        dataclasses.replace(v, seconds_per_flop=v.seconds_per_flop * work_scale)
+        for v in cluster.vehicles
+    )
+    return dataclasses.replace(cluster, vehicles=vehicles)
 
 
 def _overrun_rows(found: dict[str, Throughput], args: argparse.Namespace) -> list[Row]:

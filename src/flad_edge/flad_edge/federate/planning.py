@@ -2,8 +2,7 @@
 """Clients of a round: vehicles that can train alone, clusters of those that cannot (Eqs. 1, 2, 6).
 
 SWIFT plans a cluster's pipelines (:mod:`flad_edge.swift`); here they become partitions of the model
-at hand. In a u-shaped pipeline the heads are the first vehicle's, so their cost is added to unit 0,
-which is always there too.
+at hand (:mod:`flad_edge.federate.predicted` says how SWIFT sees it).
 """
 
 from __future__ import annotations
@@ -11,22 +10,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from flad_common.config import knob, section
+from flad_edge.federate.predicted import as_pipeline, with_heads_first
 from flad_edge.swift.availability import TaskNeeds
 from flad_edge.swift.cluster import Cluster, RadioConfig, Vehicle
 from flad_edge.swift.clustering import ClusteringConfig, Neighbourhood, cluster_vehicles
 from flad_edge.swift.devices import DeviceProfile
+from flad_edge.swift.dqn_planner import load_planner
 from flad_edge.swift.exact import Objective
 from flad_edge.swift.pipeline import Pipeline
-from flad_edge.swift.planner import plan_cluster
+from flad_edge.swift.planner import LearnedPlanner, PlannerName, choose, plan_cluster
 from flad_edge.swift.problem import Problem
 from flad_edge.swift.rotation import rotation_order
 from flad_edge.swift.templates import templates_for
-from flad_edge.swift.units import ModelUnits, units_from_json
 from flad_pipeline.federated.workload import VirtualVehicle, WorkloadConfig, planned_steps
 from flad_pipeline.graph.costs import UnitCosts
 from flad_pipeline.partition import Partition, Span, stage_bytes
@@ -40,7 +39,7 @@ Templates = Mapping[frozenset[str], tuple[Partition, ...]]
 class PlanningConfig:
     """How clients of a round are made."""
 
-    planner: Literal["auto", "exact", "greedy"] = knob("auto", unit="1", doc="SWIFT's planner.")
+    planner: PlannerName = knob("auto", unit="1", doc="SWIFT's: auto, exact, dqn or greedy.")
     radio: RadioConfig = section(RadioConfig, doc="Links between vehicles, where none is measured.")
     clustering: ClusteringConfig = section(ClusteringConfig, doc="Eq. 6.")
     workload: WorkloadConfig = section(WorkloadConfig, doc="Local steps of a client.")
@@ -85,7 +84,7 @@ class RoundPlanner:
     ) -> None:
         self._costs, self._micro_batches = costs, num_micro_batches
         self._devices, self._config = devices, config
-        self._model = _with_heads_first(costs)
+        self._model = with_heads_first(costs)
 
     @property
     def alone_bytes(self) -> int:
@@ -197,8 +196,9 @@ class RoundPlanner:
         names = sorted(members)
         problem = Problem(self._as_cluster(names, facts), self._model, self._micro_batches)
         objective: Objective = "makespan"
+        planner, learned = self._config.planner, self._learned_for(problem)
         try:
-            plan = plan_cluster(problem, objective=objective, planner=self._config.planner)
+            plan = plan_cluster(problem, objective=objective, planner=planner, learned=learned)
         except ValueError as error:
             return str(error)
         there = [p.pipeline for p in plan.pipelines if p.pipeline is not None]
@@ -206,7 +206,7 @@ class RoundPlanner:
             return f"no pipeline of {', '.join(names)} fits their memory"
         templates: dict[frozenset[str], tuple[Partition, ...]] = {}
         if with_templates:
-            found = templates_for(problem, objective=objective, planner=self._config.planner)
+            found = templates_for(problem, objective=objective, planner=planner, learned=learned)
             for gone, template in found.items():
                 stay = [p for p in template.by_first.values() if p is not None]
                 key = frozenset(names[i] for i in gone)
@@ -218,6 +218,11 @@ class RoundPlanner:
             steps=0,
             templates=templates,
         )
+
+    def _learned_for(self, problem: Problem) -> LearnedPlanner | None:
+        """The DQN, where this problem is planned by it."""
+        takes_it = choose(problem, self._config.planner, True)[0] == "dqn"
+        return load_planner() if takes_it else None
 
     def _in_turn(
         self, problem: Problem, pipelines: list[Pipeline], names: list[str]
@@ -276,7 +281,7 @@ class RoundPlanner:
         else:
             names = list(client.vehicles)
             problem = Problem(self._as_cluster(names, facts), self._model, self._micro_batches)
-            step_s = max(problem.step_s(_as_pipeline(p, names)) for p in client.pipelines)
+            step_s = max(problem.step_s(as_pipeline(p, names)) for p in client.pipelines)
         together = VirtualVehicle(
             name=client.client,
             group="",
@@ -286,25 +291,6 @@ class RoundPlanner:
         )
         workload = dataclasses.replace(self._config.workload, batch_size=self._samples_per_step)
         return planned_steps(together, workload)
-
-
-def _with_heads_first(costs: UnitCosts) -> ModelUnits:
-    """The units that stages are cut of; the heads' costs are unit 0's."""
-    model = units_from_json(costs.as_json())
-    head = costs.first_head
-    units = list(model.units[:head])
-    numbers = {
-        f.name: sum(getattr(u, f.name) for u in (model.units[0], *model.units[head:]))
-        for f in dataclasses.fields(units[0])
-        if f.name != "name"
-    }
-    units[0] = dataclasses.replace(units[0], **numbers)
-    return dataclasses.replace(model, units=tuple(units), cuts=model.cuts[: head - 1])
-
-
-def _as_pipeline(partition: Partition, names: list[str]) -> Pipeline:
-    stages = partition.stages
-    return Pipeline.of([names.index(s.vehicle) for s in stages], [s.last + 1 for s in stages])
 
 
 def _mib(num_bytes: int) -> str:
