@@ -25,12 +25,18 @@ from flad_common.ros.parameters import from_node
 from flad_common.ros.qos import DIAGNOSTICS, MANY
 from flad_pipeline.aggregation.keys import VehicleKey
 from flad_pipeline.group.transport import Transport
+from flad_pipeline.memory.allocator import give_back_freed
+from flad_pipeline.memory.manager import MemoryConfig, MemoryManager
 from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
 from flad_pipeline.ros.edge_client import EdgeClient
 from flad_pipeline.ros.round_messages import ORDERS, STATUSES, order_from_msg, status_to_msg
+from flad_pipeline.round.computer import Computer
 from flad_pipeline.round.order import Stand, Status, VehicleFacts
-from flad_pipeline.round.task import load_task
+from flad_pipeline.round.task import load_costs, load_task
 from flad_pipeline.round.worker import StageWorker, StepDone, WorkerConfig
+from flad_pipeline.testbed.pace import Pace
+from flad_pipeline.testbed.shaped_link import ShapedLink
+from flad_pipeline.testbed.testbed import Testbed, read_testbed
 
 _DIAGNOSTICS_EVERY = 4  # statuses
 
@@ -49,8 +55,20 @@ class WorkerNodeConfig:
     status_s: float = knob(0.25, unit="s", doc="Between two words on where it stands.")
     call_s: float = knob(20.0, unit="s", doc="Longest wait for an answer of the edge.")
     threads: int = knob(1, unit="1", doc="Of PyTorch.")
+    costs: str = knob(
+        "",
+        unit="1",
+        doc="package.module:function (task_file, graph) -> UnitCosts: with it no stage is begun "
+        "that does not fit.",
+    )
+    testbed: str = knob(
+        "", unit="1", doc="File of an emulated testbed: speeds and links; needs costs."
+    )
+    air: str = knob("", unit="1", doc="Of the testbed: a file, the same for all of its vehicles.")
+    work_scale: float = knob(1.0, unit="1", doc="Of the testbed: each FLOP counts so many.")
     step_log: str = knob("", unit="1", doc="A file for every step and its loss; it stays here.")
     worker: WorkerConfig = section(WorkerConfig, doc="Waits.")
+    memory: MemoryConfig = section(MemoryConfig, doc="What training may hold.")
     link: DdsLinkConfig = section(DdsLinkConfig, doc="Topics to the other vehicles.")
 
     def __post_init__(self) -> None:
@@ -61,6 +79,10 @@ class WorkerNodeConfig:
             raise ValueError(
                 f"available_bytes and threads must be at least 1, got {self.available_bytes} and "
                 f"{self.threads}"
+            )
+        if self.testbed and not (self.costs and self.air):
+            raise ValueError(
+                "testbed needs costs and air: speeds are of counted work, links of one channel"
             )
 
 
@@ -78,11 +100,14 @@ class WorkerNode(ManagedNode):
         c = self._config = from_node(WorkerNodeConfig, self)
         self._vehicle = self.get_namespace().strip("/").rsplit("/")[-1]
         torch.set_num_threads(c.threads)
+        if c.memory.mapped_from_bytes:
+            give_back_freed(mapped_from_bytes=c.memory.mapped_from_bytes)
         self._task = load_task(c.task, c.task_file, self._vehicle)
         self._key = VehicleKey.load(Path(c.key_file))
-        self._transport = Transport(
-            DdsLink(self._vehicle, [self._vehicle, *c.peers], c.link), c.link.transport
-        )
+        testbed = read_testbed(Path(c.testbed).read_text(encoding="utf-8")) if c.testbed else None
+        self._transport = self._connected(c, testbed)
+        self._memory = MemoryManager(c.memory)
+        self._computer = self._computes_on(c, testbed)
         self._edge = EdgeClient(self, c.call_s)
         self._status_pub = self.create_publisher(TrainStatus, STATUSES, MANY)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
@@ -108,11 +133,13 @@ class WorkerNode(ManagedNode):
                 digest=self._task.graph.digest,
             ),
             config=c.worker,
+            computer=self._computer,
             say=self._publish,
             on_step=self._log_step,
         )
         self._orders = self.create_subscription(TrainOrder, ORDERS, self._on_order, MANY)
         self._timer = self.create_timer(c.status_s, self._beat)
+        self._memory.start()
         self._thread = threading.Thread(target=self._worker.run, name="training", daemon=True)
         self._thread.start()
         return super().on_activate(state)
@@ -139,11 +166,26 @@ class WorkerNode(ManagedNode):
         self._end_worker()
         self._end_transport()
 
+    def _connected(self, c: WorkerNodeConfig, testbed: Testbed | None) -> Transport:
+        dds = DdsLink(self._vehicle, [self._vehicle, *c.peers], c.link)
+        if testbed is None:
+            return Transport(dds, c.link.transport)
+        shaped = ShapedLink(dds, testbed, Path(c.air))
+        return Transport(shaped, testbed.transport_config(c.link.transport))
+
+    def _computes_on(self, c: WorkerNodeConfig, testbed: Testbed | None) -> Computer | None:
+        if not c.costs:
+            return None
+        pace = Pace(testbed, self._vehicle, work_scale=c.work_scale) if testbed else None
+        costs = load_costs(c.costs, c.task_file, self._task.graph)
+        return Computer(costs=costs, memory=self._memory, pace=pace)
+
     def _end_worker(self) -> None:
         if self._thread is not None:
             self._worker.close()
             self._thread.join(self._config.call_s)
             self._thread = None
+            self._memory.close()
 
     def _end_transport(self) -> None:
         if self._transport is not None:
@@ -182,6 +224,7 @@ class WorkerNode(ManagedNode):
 
     def _diagnostics(self, status: Status) -> DiagnosticArray:
         bad = status.state in (Stand.BROKEN, Stand.FAILED)
+        memory = self._memory.state()
         values = {
             "state": status.state.name.lower(),
             "client": status.client,
@@ -191,7 +234,13 @@ class WorkerNode(ManagedNode):
             "samples_per_s": round(status.samples_per_s, 3),
             "resident_bytes": status.resident_bytes,
             "copied_bytes": self._worker.copied_bytes,
+            "planned_stage_bytes": round(memory.stage_bytes),
+            "room_bytes": round(memory.room_bytes),
+            "memory_reclaims": memory.num_reclaims,
         }
+        if self._computer is not None and self._computer.pace is not None:
+            paced = self._computer.pace.report()
+            values |= {"emulated_busy_s": round(paced.busy_s, 3), "overruns": paced.num_overruns}
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
         array.status = [

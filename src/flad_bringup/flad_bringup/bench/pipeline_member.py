@@ -27,7 +27,8 @@ from flad_pipeline.group.deadlines import TransportConfig
 from flad_pipeline.group.link import Link
 from flad_pipeline.group.process_group import joined
 from flad_pipeline.group.transport import Transport
-from flad_pipeline.memory.manager import MemoryManager
+from flad_pipeline.memory.allocator import give_back_freed
+from flad_pipeline.memory.manager import MemoryConfig, MemoryManager
 from flad_pipeline.memory.readings import live_tensor_bytes, process_bytes, reset_peak
 from flad_pipeline.partition import Partition
 from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
@@ -179,6 +180,7 @@ def main() -> None:
     """All runs, then the report."""
     folder, vehicle = Path(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
+    give_back_freed(mapped_from_bytes=MemoryConfig().mapped_from_bytes)  # as the worker's node
     job = read_job((folder / "job.json").read_text(encoding="utf-8"))
     testbed = read_testbed(job.testbed) if job.testbed else None
     config = TransportConfig(timeout_s=_WAIT_S, silent_after_s=0.0)

@@ -49,6 +49,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what a nano has of the memory that the model needs; others in proportion "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--dilation",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="emulate the devices' speeds and a shared radio, X seconds here for one there; "
+        "0: memory only (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--work-scale",
+        type=float,
+        default=264.0,
+        help="of --dilation: each FLOP counts so many; 264: small stands for paper (%(default)s)",
+    )
+    parser.add_argument(
+        "--link-mbps", type=float, default=400.0, help="of --dilation (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--link-delay-ms", type=float, default=2.0, help="of --dilation (default: %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument(
         "--within-s",

@@ -43,6 +43,16 @@ class FleetFiles:
         return self.folder / "task.yaml"
 
     @property
+    def testbed(self) -> Path:
+        """Speeds and links, where they are emulated."""
+        return self.folder / "testbed.json"
+
+    @property
+    def air(self) -> Path:
+        """The channel that emulated vehicles share."""
+        return self.folder / "air"
+
+    @property
     def ring(self) -> Path:
         """Public keys."""
         return self.folder / "vehicle_keys.yaml"
@@ -115,6 +125,7 @@ class Fleet:
             "peers": str(list(self.vehicles)),
             "task": self._task,
             "task_file": str(self.files.task),
+            "costs": self._costs,
             "key_file": str(self.files.of(name) / "key.pem"),
             "step_log": str(self.files.of(name) / "steps.jsonl"),
             "device": vehicle.device,

@@ -22,12 +22,15 @@ from flad_common.supervision import Supervisor
 from flad_edge.federate.curves import Curves
 from flad_edge.federate.encoder_task import (
     EncoderTaskConfig,
+    save_costs,
     save_trained,
+    task_costs,
     training_bytes,
 )
 from flad_edge.swift.devices import load_devices
 from flad_pipeline.aggregation.strategy import StrategyConfig
 from flad_pipeline.round.order import Order
+from flad_pipeline.testbed.testbed import EmulatedVehicle, LinkProfile, Testbed
 
 _START_S = 600.0
 _SLACK_S = 120.0
@@ -60,10 +63,21 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         proximal_mu=strategy.client_mu,
         seed=args.seed,
     )
-    vehicles = _vehicles(args, training_bytes(config))
+    costs = task_costs(config)
+    vehicles = _vehicles(args, training_bytes(config, costs))
+    testbed = _testbed(args, vehicles)
     empty(folder)
     files = FleetFiles(folder=folder)
     files.task.write_text(to_yaml(config), encoding="utf-8")
+    save_costs(costs, files.task)
+    more = {"link.lease_s": str(args.lease_s)}
+    if testbed is not None:
+        files.testbed.write_text(testbed.as_json(), encoding="utf-8")
+        more |= {
+            "testbed": str(files.testbed),
+            "air": str(files.air),
+            "work_scale": str(args.work_scale),
+        }
     board = Dashboard()
     began_s = time.monotonic()
     with own_domain() as domain_id, Supervisor(folder / "logs") as supervisor:
@@ -80,7 +94,7 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 "rounds.strategy.proximal_mu": str(strategy.proximal_mu),
                 "lease_s": str(args.lease_s),
             },
-            worker_parameters={"link.lease_s": str(args.lease_s)},
+            worker_parameters=more,
         )
         try:
             fleet.start_edge()
@@ -306,6 +320,24 @@ class _Rounds:
                 "at_s": time.monotonic(),
             }
         )
+
+
+def _testbed(args: argparse.Namespace, vehicles: Sequence[VehicleSpec]) -> Testbed | None:
+    """Speeds and links of what the vehicles stand for; None: as fast as this computer is."""
+    if not args.dilation:
+        return None
+    profiles = load_devices()
+    return Testbed(
+        vehicles={
+            vehicle.name: EmulatedVehicle(
+                seconds_per_flop=profiles[vehicle.device].seconds_per_flop,
+                available_bytes=vehicle.available_bytes,
+            )
+            for vehicle in vehicles
+        },
+        link=LinkProfile(bits_per_s=1e6 * args.link_mbps, delay_s=1e-3 * args.link_delay_ms),
+        dilation=args.dilation,
+    )
 
 
 def _vehicles(args: argparse.Namespace, need_bytes: int) -> list[VehicleSpec]:

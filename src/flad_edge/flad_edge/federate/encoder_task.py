@@ -8,6 +8,7 @@ YAML file of :class:`EncoderTaskConfig`, the same for all.
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,12 +36,13 @@ from flad_perception.training.sampling import FrameTable, draw_epoch
 from flad_perception.training.schedule import rate_factor
 from flad_perception.weights import load_encoder, save_encoder
 from flad_pipeline.aggregation.layout import ModelLayout
-from flad_pipeline.graph.costs import UnitCosts, unit_costs
+from flad_pipeline.graph.costs import UnitCosts, unit_costs, unit_costs_from_json
 from flad_pipeline.graph.units import UnitGraph, unit_graph
 from flad_pipeline.partition import Partition, Span, stage_bytes
 from flad_pipeline.round.task import TrainingTask
 from flad_pipeline.stages.trainer import MicroBatch, StepConfig
 
+COSTS_FILE = "costs.json"
 _NUMBER = re.compile(r"\d+$")
 
 
@@ -125,26 +127,45 @@ def encoder_costs(config: EncoderConfig, graph: UnitGraph) -> UnitCosts:
 
 
 def edge_costs(description: str, graph: UnitGraph) -> UnitCosts:
-    """The same, for the conductor's parameter ``costs``; FedProx's anchors are in the memory."""
+    """The same, for the parameter ``costs`` of nodes; FedProx's anchors are in the memory.
+
+    They are read where :func:`save_costs` left them beside the task's file: to count them takes
+    longer than all else that a node does before it is there.
+    """
+    saved = Path(description).with_name(COSTS_FILE)
+    if saved.is_file():
+        costs = unit_costs_from_json(saved.read_text(encoding="utf-8"))
+        if (costs.digest, costs.batch_size) == (graph.digest, graph.batch_size):
+            return costs
     config = from_yaml(EncoderTaskConfig, Path(description))
     return _with_anchors(encoder_costs(_model(config)[1], graph), config)
 
 
-def training_bytes(config: EncoderTaskConfig) -> int:
-    """Memory that a vehicle needs to train this encoder alone.
+def task_costs(config: EncoderTaskConfig) -> UnitCosts:
+    """Of the encoder of a federation.
 
     Raises:
         ValueError: if configuration or weights are not there.
     """
     model, encoder = _model(config)
     graph = encoder_graph(encoder, config.micro_batch, model.train())
+    return _with_anchors(encoder_costs(encoder, graph), config)
+
+
+def save_costs(costs: UnitCosts, task_file: Path) -> None:
+    """For the processes of a federation: beside the file of their task."""
+    text = json.dumps(costs.as_json())
+    task_file.with_name(COSTS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def training_bytes(config: EncoderTaskConfig, costs: UnitCosts) -> int:
+    """Memory that a vehicle needs to train this encoder alone."""
     whole = Partition(
-        digest=graph.digest,
-        num_units=len(graph.units),
-        heads_from=graph.first_head,
-        stages=(Span(vehicle="it", first=0, last=graph.first_head - 1),),
+        digest=costs.digest,
+        num_units=len(costs.units),
+        heads_from=costs.first_head,
+        stages=(Span(vehicle="it", first=0, last=costs.first_head - 1),),
     )
-    costs = _with_anchors(encoder_costs(encoder, graph), config)
     return stage_bytes(whole, costs, num_micro_batches=config.num_micro_batches)["it"]
 
 

@@ -7,6 +7,7 @@ made and checked. The JSON is what the planner reads.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -76,6 +77,26 @@ class UnitCosts:
     def as_json(self) -> dict[str, Any]:
         """What the planner reads; figures are of a micro-batch of ``batch_size``."""
         return {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+def unit_costs_from_json(text: str) -> UnitCosts:
+    """What :meth:`UnitCosts.as_json` gave.
+
+    Raises:
+        ValueError: if the text is no JSON, of another schema, or has other keys.
+    """
+    try:
+        values = json.loads(text)
+        kind = (values.pop("schema"), values.pop("schema_version"))
+        units = tuple(UnitCost(**(u | {"saves": tuple(u["saves"])})) for u in values.pop("units"))
+        cuts = tuple(CutCost(**(c | {"tensors": tuple(c["tensors"])})) for c in values.pop("cuts"))
+        sizes, makers = tuple(values.pop("storages")), tuple(values.pop("storage_makers"))
+        costs = UnitCosts(units=units, cuts=cuts, storages=sizes, storage_makers=makers, **values)
+    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"these are no costs of units: {error!r}") from error
+    if kind != (SCHEMA, SCHEMA_VERSION):
+        raise ValueError(f"costs must be {SCHEMA!r} version {SCHEMA_VERSION}, got {kind}")
+    return costs
 
 
 def unit_costs(

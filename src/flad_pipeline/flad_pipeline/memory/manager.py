@@ -41,9 +41,15 @@ class MemoryConfig:
         0.9, unit="1", doc="Share of what may be held above which memory is let go of."
     )
     watch_s: float = knob(0.5, unit="s", doc="Between two looks.")
+    mapped_from_bytes: int = knob(
+        1_048_576,
+        unit="B",
+        doc="The C library gives back freed pieces of so many at once; less: closer to the plan, "
+        "and slower; 0: as it likes.",
+    )
 
     def __post_init__(self) -> None:
-        for name in ("limit_bytes", "reserve_bytes", "process_share"):
+        for name in ("limit_bytes", "reserve_bytes", "process_share", "mapped_from_bytes"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0.0 < self.reclaim_at <= 1.0:
@@ -157,6 +163,7 @@ class MemoryManager:
 
     def start(self) -> None:
         """Watch, in a thread."""
+        self._ended.clear()
         self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
         self._thread.start()
 

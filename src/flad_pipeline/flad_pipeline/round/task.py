@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 
 from flad_pipeline.aggregation.layout import ModelLayout, State
+from flad_pipeline.graph.costs import UnitCosts
 from flad_pipeline.graph.units import UnitGraph
 from flad_pipeline.stages.trainer import Loss, MicroBatch, StepConfig
 from flad_pipeline.stages.unit_store import MakeOptimizer
@@ -69,3 +70,19 @@ def load_task(where: str, description: str, vehicle: str) -> TrainingTask:
             f"{error}"
         ) from error
     return make(description, vehicle)
+
+
+def load_costs(where: str, description: str, graph: UnitGraph) -> UnitCosts:
+    """Call ``package.module:function``: what the units of a task cost.
+
+    Raises:
+        ValueError: if there is no such function.
+    """
+    module, _, name = where.partition(":")
+    try:
+        make: Callable[[str, UnitGraph], UnitCosts] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"costs is {where!r}, expected package.module:function that makes UnitCosts: {error}"
+        ) from error
+    return make(description, graph)

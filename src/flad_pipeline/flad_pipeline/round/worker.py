@@ -30,6 +30,7 @@ from flad_pipeline.group.deadlines import GroupError
 from flad_pipeline.group.process_group import joined
 from flad_pipeline.group.transport import Transport
 from flad_pipeline.partition import Partition
+from flad_pipeline.round.computer import Computer
 from flad_pipeline.round.cuts import Cut, LocalCuts
 from flad_pipeline.round.edge_link import CutName, EdgeAwayError, EdgeLink
 from flad_pipeline.round.order import Order, OrderKind, Stand, Status, VehicleFacts
@@ -92,6 +93,7 @@ class StageWorker:
         key: signs its updates.
         facts: what it brings, for its statuses.
         config: waits.
+        computer: that it trains on; None: everything fits, and it is as fast as it is.
         say: told every change of its status, from any thread.
         on_step: told every step, in the thread that trains.
     """
@@ -106,11 +108,12 @@ class StageWorker:
         key: VehicleKey,
         facts: VehicleFacts,
         config: WorkerConfig | None = None,
+        computer: Computer | None = None,
         say: Callable[[Status], None] = lambda _: None,
         on_step: Callable[[StepDone], None] = lambda _: None,
     ) -> None:
         self._vehicle, self._task, self._transport, self._edge = vehicle, task, transport, edge
-        self._key, self._config = key, config or WorkerConfig()
+        self._key, self._config, self._computer = key, config or WorkerConfig(), computer
         self._say, self._on_step = say, on_step
         self._changed = threading.Condition()
         self._newest: Order | None = None
@@ -199,6 +202,8 @@ class StageWorker:
             self._stand(Stand.IDLE, order, step=0)
             return
         self._stand(Stand.LOADING, order, step=order.from_step)
+        if self._computer is not None:
+            self._computer.admit(self._vehicle, order, self._task.step_config)
         self._load(order)
         self._stand(Stand.TRAINING)
         if len(order.vehicles) == 1:
@@ -278,7 +283,7 @@ class StageWorker:
         batches = self._task.batches(order.round, self._cursor) if owns else ()
         if self._task.set_rates is not None:
             self._task.set_rates(self.store.optimizers, step / order.end_step)
-        with self._transport.working():
+        with self._transport.working(), self._paced(order):
             result = trainer.step(order.round * _SEED_STRIDE + step, batches)
         self._cursor += owns
         seconds = time.monotonic() - began
@@ -304,7 +309,14 @@ class StageWorker:
             task.step_config,
             members=order.vehicles,
             deadline_s=self._config.wait_s,
+            pace=self._computer.stage_pace(turn, self._vehicle) if self._computer else None,
         )
+
+    def _paced(self, order: Order) -> contextlib.AbstractContextManager[None]:
+        """Of whoever trains alone; a stage's passes keep their pace themselves."""
+        if self._computer is None or len(order.vehicles) > 1:
+            return contextlib.nullcontext()
+        return self._computer.step_alone(self._task.step_config.num_micro_batches)
 
     def _end_if_paused(self, order: Order, step: int, group: dist.ProcessGroup) -> None:
         """All members look together whether any of them was told to pause."""
