@@ -18,7 +18,7 @@ from typing import Any
 from flad_msgs.action import TrainRound
 from flad_msgs.msg import TrainOrder, TrainStatus
 from flad_msgs.srv import FetchUnits, StoreUnits, SubmitUpdate
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action import ActionServer, CancelResponse
 from rclpy.lifecycle import State, TransitionCallbackReturn
 from rclpy.task import Future
 from std_msgs.msg import Empty
@@ -109,7 +109,7 @@ class ConductorNode(ManagedNode):
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Hear vehicles and take goals."""
         c = self._config
-        self._goal: Any = None
+        self._goals: list[Any] = []
         self._over: Future | None = None
         self._conductor.resume_clock(time.monotonic())
         self._watched: dict[str, Any] = {}
@@ -128,7 +128,6 @@ class ConductorNode(ManagedNode):
             TrainRound,
             ROUND,
             execute_callback=self._execute,
-            goal_callback=self._on_goal,
             cancel_callback=lambda _: CancelResponse.REJECT,
         )
         return super().on_activate(state)
@@ -153,10 +152,8 @@ class ConductorNode(ManagedNode):
 
     # --- the action -----------------------------------------------------------------------------
 
-    def _on_goal(self, request: Any) -> GoalResponse:
-        return GoalResponse.REJECT if self._goal is not None else GoalResponse.ACCEPT
-
     async def _execute(self, goal: Any) -> TrainRound.Result:
+        """Whoever asks for the round that is under way, or was the last, hears how it ends."""
         wanted = RoundGoal(
             round=goal.request.round,
             vehicles=tuple(goal.request.vehicles),
@@ -173,24 +170,25 @@ class ConductorNode(ManagedNode):
             self._tell(f"no round: {error.detail}")
             goal.abort()
             return TrainRound.Result(completed=False, text=str(error))
-        over = Future(executor=self.executor)
-        self._goal, self._over = goal, over
-        outcome = await over
+        if self._over is None or self._over.done():
+            self._over = Future(executor=self.executor)
+        self._goals.append(goal)
+        outcome = await self._over
         self._feedback()
-        self._goal = None
+        self._goals.remove(goal)
         goal.succeed()
         return _result(outcome)
 
     def _feedback(self) -> None:
-        if self._goal is not None:
+        if self._goals:
             events, self._events = self._events, []
-            self._goal.publish_feedback(
-                TrainRound.Feedback(
-                    round=self._conductor.round_number,
-                    vehicles=[status_to_msg(s) for s in self._conductor.statuses],
-                    events=events,
-                )
+            feedback = TrainRound.Feedback(
+                round=self._conductor.round_number,
+                vehicles=[status_to_msg(s) for s in self._conductor.statuses],
+                events=events,
             )
+            for goal in self._goals:
+                goal.publish_feedback(feedback)
 
     def _tick(self) -> None:
         self._conductor.on_tick(time.monotonic())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -178,6 +179,9 @@ def test_a_killed_edge_goes_on_from_its_journal_and_vehicles_train_meanwhile(tmp
         federation.train(STEPS, kill)
         found = dict(federation.conductor.model)
         second = federation.train(4)
+        federation.kill_edge()  # before whoever asked for the round has heard how it ended
+        federation.start_edge()
+        remembered = federation.conductor.last
     first = [o for o in federation.orders if o.round == 1]
     owners = timeline(first, "cluster_vehicle_0")
 
@@ -185,6 +189,7 @@ def test_a_killed_edge_goes_on_from_its_journal_and_vehicles_train_meanwhile(tmp
     assert len({o.epoch for o in first if o.kind is OrderKind.TRAIN}) == 1  # nobody was disturbed
     assert_same(found, alone(owners))
     assert second.completed and second.round == 2
+    assert json.dumps(vars(remembered), default=str) == json.dumps(vars(second), default=str)
 
 
 def test_an_edge_refuses_whoever_comes_back_with_an_old_epoch(tmp_path):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
+from action_msgs.msg import GoalStatus
 from flad_msgs.action import TrainRound
 from flad_msgs.msg import TrainOrder, TrainStatus
 from rclpy.action import ActionClient
@@ -26,6 +27,7 @@ from flad_pipeline.ros.round_messages import (
 from flad_pipeline.round.order import Order, OrderKind, Status
 
 _SPIN_S = 0.02
+_AGAIN_S = 5.0  # the edge speaks ten times in it
 
 
 class FederationWatch:
@@ -34,15 +36,22 @@ class FederationWatch:
     Args:
         domain_id: of ROS.
         on_event: told what the edge says.
+        again_s: an edge that says nothing of the round for so long is asked again.
     """
 
-    def __init__(self, domain_id: int, on_event: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        domain_id: int,
+        on_event: Callable[[str], None] = lambda _: None,
+        *,
+        again_s: float = _AGAIN_S,
+    ) -> None:
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain_id)
         self._node = Node("federation_watch", context=self._context, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._on_event = on_event
+        self._on_event, self._again_s = on_event, again_s
         self.statuses: dict[str, Status] = {}
         self.heard_s: dict[str, float] = {}
         self.most_bytes: dict[str, int] = {}
@@ -54,8 +63,10 @@ class FederationWatch:
         self._node.create_subscription(TrainStatus, STATUSES, self._on_status, MANY)
         self._node.create_subscription(TrainOrder, ORDERS, self._on_order, MANY)
         self._client = ActionClient(self._node, TrainRound, ROUND)
-        self._accepted: Any = None
-        self._result: Any = None
+        self._goal: Any = None
+        self._asked: list[Any] = []
+        self._results: list[Any] = []
+        self._edge_heard_s = 0.0
 
     def spin(self, seconds: float = _SPIN_S) -> None:
         """Hear what has come."""
@@ -68,24 +79,28 @@ class FederationWatch:
         return bool(self._client.server_is_ready())
 
     def ask(self, round_number: int, *, steps: int, deadline_s: float) -> None:
-        """Ask for a round; an edge that came back is asked again."""
-        goal = TrainRound.Goal(round=round_number, steps=steps, deadline_s=deadline_s)
-        self._result = None
-        self._accepted = self._client.send_goal_async(goal, feedback_callback=self._on_feedback)
+        """Ask for a round, until it is over: :meth:`result` asks again when the edge is silent.
+
+        DDS takes seconds to miss an edge that was killed; one that came back meanwhile looks as if
+        it had never been away, but knows nothing of who asked. For the edge it is all one whether
+        it is asked once or often.
+        """
+        self._goal = TrainRound.Goal(round=round_number, steps=steps, deadline_s=deadline_s)
+        self._asked, self._results = [], []
+        self._send()
 
     def result(self) -> Any:
-        """Of the round, once it is over; else None.
-
-        Raises:
-            RuntimeError: if the edge refused the goal.
-        """
-        if self._result is None and self._accepted is not None and self._accepted.done():
-            handle = self._accepted.result()
-            if not handle.accepted:
-                raise RuntimeError("the edge is busy with another goal")
-            self._result = handle.get_result_async()
-        if self._result is not None and self._result.done():
-            return self._result.result().result
+        """Of the round, once it is over; else None. Call it often."""
+        for asked in [one for one in self._asked if one.done()]:
+            self._asked.remove(asked)
+            if asked.result().accepted:
+                self._results.append(asked.result().get_result_async())
+        for result in [one for one in self._results if one.done()]:
+            if result.result().status != GoalStatus.STATUS_UNKNOWN:
+                return result.result().result
+            self._results.remove(result)  # of an edge that did not hear the question
+        if self._goal is not None and time.monotonic() - self._edge_heard_s >= self._again_s:
+            self._send()
         return None
 
     def close(self) -> None:
@@ -94,6 +109,11 @@ class FederationWatch:
         self._client.destroy()
         self._node.destroy_node()
         self._context.try_shutdown()
+
+    def _send(self) -> None:
+        self._edge_heard_s = time.monotonic()
+        asked = self._client.send_goal_async(self._goal, feedback_callback=self._on_feedback)
+        self._asked.append(asked)
 
     def _on_status(self, msg: TrainStatus) -> None:
         status = status_from_msg(msg)
@@ -110,5 +130,6 @@ class FederationWatch:
                 self.told.append((time.monotonic(), order))
 
     def _on_feedback(self, message: Any) -> None:
+        self._edge_heard_s = time.monotonic()
         for event in message.feedback.events:
             self._on_event(event)

@@ -19,7 +19,7 @@ from flad_common.error_codes import NOBODY_TRAINS, ORDER_REFUSED, FladError
 from flad_edge.federate.client_run import ClientRun
 from flad_edge.federate.collect import collect
 from flad_edge.federate.planning import ClientPlan, RoundPlan, RoundPlanner
-from flad_edge.federate.rounds import ConductorConfig, RoundGoal, RoundOutcome
+from flad_edge.federate.rounds import ConductorConfig, RoundGoal, RoundOutcome, model_name
 from flad_pipeline.aggregation.keys import KeyRing
 from flad_pipeline.aggregation.layout import State, state_hash
 from flad_pipeline.aggregation.norms import NormHistory
@@ -108,7 +108,7 @@ class Conductor:
 
     @property
     def last(self) -> RoundOutcome | None:
-        """How the last round of this process ended."""
+        """How the last round ended."""
         return self._last
 
     @property
@@ -504,18 +504,9 @@ class Conductor:
         missing |= found.refused
         text += "; ".join(f"without {name}: {why}" for name, why in missing.items())
         model_hash = state_hash(self._state)
-        path = self._journal.save_model(f"model_{round_.number:04d}", self._state)
-        report = self._report(round_, counted, missing, model_hash, now_s)
-        self._last = RoundOutcome(
-            completed=model_hash != round_.start_hash,
-            round=round_.number,
-            model_hash=model_hash,
-            model_file=path,
-            clients=tuple(counted),
-            num_samples=sum(counted.values()),
-            text=text,
-            report=report,
-        )
+        path = self._journal.save_model(model_name(round_.number), self._state)
+        report = self._report(round_, counted, missing, model_hash, text, now_s)
+        self._last = RoundOutcome.of(report, path)
         self._round, self._first = None, {}
         self._rule = self._saved_rule(self._aggregator.state_dict())
         self._order += 1
@@ -535,6 +526,7 @@ class Conductor:
         counted: Mapping[str, int],
         missing: Mapping[str, str],
         model_hash: str,
+        text: str,
         now_s: float,
     ) -> dict[str, Any]:
         return {
@@ -545,6 +537,7 @@ class Conductor:
             "model_hash": model_hash,
             "counted": dict(counted),
             "missing": dict(missing),
+            "text": text,
             "left_out": round_.left_out,
             "clients": {run.client: run.report() for run in round_.clients.values()},
         }
@@ -621,7 +614,7 @@ class Conductor:
                 "epoch": self._epoch,
                 "order": self._order,
                 "model_hash": state_hash(self._state),
-                "model": f"model_{self._number - self.is_training:04d}",
+                "model": model_name(self._number - self.is_training),
                 "norms": self._norms.state_dict(),
                 "rule": self._rule,
                 "last": None if self._last is None else dict(self._last.report),
@@ -651,7 +644,7 @@ class Conductor:
         """Go on from the journal, if there is one."""
         values = self._journal.read()
         if values is None:
-            self._journal.save_model("model_0000", self._state)
+            self._journal.save_model(model_name(0), self._state)
             return
         self._number, self._epoch = int(values["round"]), int(values["epoch"])
         self._order = int(values["order"])
@@ -669,6 +662,9 @@ class Conductor:
                     for key, value in self._rule.items()
                 }
             )
+        if values["last"] is not None:
+            path = self._journal.model_file(model_name(values["last"]["round"]))
+            self._last = RoundOutcome.of(values["last"], path)
         running = values["running"]
         if running is None:
             return

@@ -74,3 +74,22 @@ class RoundOutcome:
     num_samples: int
     text: str
     report: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any], model_file: Path) -> RoundOutcome:
+        """What a round's report says, which also stands in the journal."""
+        return cls(
+            completed=report["model_hash"] != report["start_hash"],
+            round=report["round"],
+            model_hash=report["model_hash"],
+            model_file=model_file,
+            clients=tuple(report["counted"]),
+            num_samples=sum(report["counted"].values()),
+            text=report["text"],
+            report=report,
+        )
+
+
+def model_name(round_number: int) -> str:
+    """Of a round's model in the journal; 0: what training began with."""
+    return f"model_{round_number:04d}"

@@ -73,9 +73,13 @@ class Journal:
             os.fsync(file.fileno())
         beside.replace(self._file)
 
+    def model_file(self, name: str) -> Path:
+        """Where tensors are kept."""
+        return self.folder / f"{name}.safetensors"
+
     def save_model(self, name: str, state: State) -> Path:
         """Keep tensors, a model or what a rule remembers."""
-        path = self.folder / f"{name}.safetensors"
+        path = self.model_file(name)
         beside = path.with_suffix(".new")
         plain = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
         safetensors.torch.save_file(plain, beside)
@@ -88,7 +92,7 @@ class Journal:
         Raises:
             FladError: (JOURNAL_UNUSABLE) if it cannot be read.
         """
-        path = self.folder / f"{name}.safetensors"
+        path = self.model_file(name)
         try:
             state: State = safetensors.torch.load_file(path)
         except (OSError, safetensors.SafetensorError) as error:
@@ -101,7 +105,7 @@ class Journal:
         Raises:
             FladError: (JOURNAL_UNUSABLE) if they are not there, or not those.
         """
-        path, state = self.folder / f"{name}.safetensors", self.load_tensors(name)
+        path, state = self.model_file(name), self.load_tensors(name)
         if wrong := layout.complaints(state):
             raise FladError(JOURNAL_UNUSABLE, f"{path}: {'; '.join(wrong[:5])}")
         if (found := state_hash(state)) != expected_hash:
