@@ -239,7 +239,7 @@ class _Rounds:
         return not self._args.within_s or time.monotonic() + seconds < self._end_s
 
     def _round(self, number: int) -> dict[str, Any]:
-        self._ask(number)
+        self._watch.ask(number, steps=self._args.steps, deadline_s=self._args.deadline_s)
         deadline_s = self._args.deadline_s + _SLACK_S
         self._until(lambda: self._watch.result() is not None, deadline_s, f"round {number}", number)
         result = self._watch.result()
@@ -256,9 +256,6 @@ class _Rounds:
             "text": result.text,
             "report": report,
         }
-
-    def _ask(self, number: int) -> None:
-        self._watch.ask(number, steps=self._args.steps, deadline_s=self._args.deadline_s)
 
     def _until(self, done: Any, deadline_s: float, what: str, number: int = 0) -> None:
         end_s = time.monotonic() + deadline_s
@@ -285,7 +282,7 @@ class _Rounds:
             for one in [m for m in moments if number and m.is_reached(number, reached)]:
                 moments.remove(one)
                 self._note(kind, one, number, reached)
-                self._do(kind, one, number)
+                self._do(kind, one)
         for name, one in list(self._plan.late.items()):
             if number and one.is_reached(number, reached):
                 del self._plan.late[name]
@@ -297,17 +294,14 @@ class _Rounds:
                 self._board.event(f"-- {name} goes on")
                 self._fleet.thaw(name)
 
-    def _do(self, kind: str, one: Moment, number: int) -> None:
+    def _do(self, kind: str, one: Moment) -> None:
         if kind == "freeze":
             self._fleet.freeze(one.who)
             self._thaws.append((time.monotonic() + one.for_s, one.who))
             return
         self._fleet.kill(one.who)
         if one.who == EDGE:
-            self._fleet.start_edge()
-            self._until(lambda: not self._watch.edge_is_there(), _START_S, "the edge being gone")
-            self._until(self._watch.edge_is_there, _START_S, "the edge being back")
-            self._ask(number)
+            self._fleet.start_edge()  # the watch asks it for the round again
 
     def _note(self, kind: str, one: Moment, number: int, step: int) -> None:
         self._board.event(f"-- {kind} {one.who} at step {step} of round {number}")
