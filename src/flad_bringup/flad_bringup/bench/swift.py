@@ -68,7 +68,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
         "times": lambda: _time_rows(args, devices, dqn),
         "figures": lambda: figure_rows(devices, dqn),
         "fleets": lambda: scale_rows(args.seed, devices),
-        "loop": lambda: loop_rows(args.seed, devices),
+        "loop": lambda: loop_rows(args.seed, devices, args.plots),
     }
     rows = [row for name, part in parts.items() if name in args.parts for row in part()]
     if args.plots is not None:

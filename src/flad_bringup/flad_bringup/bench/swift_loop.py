@@ -24,8 +24,10 @@ from flad_edge.swift.availability import TaskNeeds
 from flad_edge.swift.cluster import Floats
 from flad_edge.swift.devices import DeviceProfile
 from flad_edge.swift.fleet import FleetConfig, FleetPlanner, Member
+from flad_edge.swift.picture import fleet_svg
 from flad_edge.swift.random_problems import random_model
 from flad_edge.swift.schedule import simulated_step_s
+from flad_edge.swift.units import ModelUnits
 from flad_sim.floating_cars import TraceConfig, record_traces
 
 MINUTES = 30.0
@@ -65,8 +67,10 @@ class Tally:
         return self.useful_s / max(self.useful_s + self.lost_s + self.paused_s, 1e-9)
 
 
-def loop_rows(seed: int, devices: Mapping[str, DeviceProfile]) -> Iterator[Row]:
-    """Rows of the three ways to group."""
+def loop_rows(
+    seed: int, devices: Mapping[str, DeviceProfile], plots: Path | None = None
+) -> Iterator[Row]:
+    """Rows of the three ways to group; a picture of one moment goes to ``plots``."""
     with tempfile.TemporaryDirectory(prefix="flad_bench_") as folder:
         file = Path(folder) / "traces.npz"
         minutes = MINUTES + _BEGIN_S / 60.0 + 4.0
@@ -81,6 +85,10 @@ def loop_rows(seed: int, devices: Mapping[str, DeviceProfile]) -> Iterator[Row]:
     kinds = (
         np.random.default_rng(seed).choice(["nano", "nx", "agx"], len(visits), p=_shares()).tolist()
     )
+    if plots is not None:
+        plots.mkdir(parents=True, exist_ok=True)
+        svg = _moment(traces, visits, kinds, devices, said_s, coverage, _BEGIN_S + 300)
+        (plots / "swift_fleet.svg").write_text(svg, encoding="utf-8")
     found = {
         "swift": _run(traces, visits, kinds, devices, said_s),
         "static": _run(traces, visits, kinds, devices, None),
@@ -134,6 +142,56 @@ def _shares() -> list[float]:
     return [4 / 7, 2 / 7, 1 / 7]
 
 
+def _task(leaves: bool) -> tuple[ModelUnits, TaskNeeds, FleetConfig]:
+    """What is trained, and how vehicles are grouped for it."""
+    model = random_model(
+        np.random.default_rng(6), num_units=_UNITS, least_bytes=_MODEL_BYTES, flops=_FLOPS
+    )
+    needs = TaskNeeds(flops_per_epoch=_FLOPS, epochs=_STEPS, capacity_bytes=model.capacity_bytes)
+    return model, needs, FleetConfig(leave_s=_MARGIN_S if leaves else 0.0, micro_batches=4)
+
+
+def _member(
+    traces: Traces, visit: Visit, name: str, kind: str, now_s: int, departs_s: float
+) -> Member:
+    """A vehicle as it is at a second of its visit."""
+    row = visit.first_row + now_s - visit.arrival_s
+    row_before = max(row - 1, visit.first_row)
+    return Member(
+        name=name,
+        device=kind,
+        available_bytes=0.0,
+        x_m=float(traces.x_m[row]),
+        y_m=float(traces.y_m[row]),
+        speed_mps=float(traces.speed_mps[row]),
+        heading_rad=math.atan2(
+            float(traces.y_m[row] - traces.y_m[row_before]),
+            float(traces.x_m[row] - traces.x_m[row_before]),
+        ),
+        dwell_s=max(0.0, departs_s - now_s),
+    )
+
+
+def _moment(
+    traces: Traces,
+    visits: Sequence[Visit],
+    kinds: Sequence[str],
+    devices: Mapping[str, DeviceProfile],
+    said_s: Floats,
+    coverage: Coverage,
+    now_s: int,
+) -> str:
+    """Everybody in the coverage at one second, planned and drawn."""
+    model, needs, config = _task(leaves=True)
+    there = [
+        _member(traces, v, f"vehicle {i}", kinds[i], now_s, v.arrival_s + float(said_s[i]))
+        for i, v in enumerate(visits)
+        if v.arrival_s <= now_s < v.departure_s
+    ]
+    plan = FleetPlanner(config, needs, model, devices).plan(there)
+    return fleet_svg(plan, there, coverage)
+
+
 def _run(
     traces: Traces,
     visits: Sequence[Visit],
@@ -144,33 +202,14 @@ def _run(
 ) -> Tally:
     """One way to group: by what was said of dwell times or blindly, by place or at random."""
     leaves = said_s is not None
-    model = random_model(
-        np.random.default_rng(6), num_units=_UNITS, least_bytes=_MODEL_BYTES, flops=_FLOPS
-    )
-    needs = TaskNeeds(flops_per_epoch=_FLOPS, epochs=_STEPS, capacity_bytes=model.capacity_bytes)
-    config = FleetConfig(leave_s=_MARGIN_S if leaves else 0.0, micro_batches=4)
+    model, needs, config = _task(leaves)
     tally = Tally()
 
     def departs_s(i: int) -> float:
         return _UNKNOWN_S if said_s is None else float(visits[i].arrival_s + said_s[i])
 
     def member(i: int, now_s: int) -> Member:
-        visit = visits[i]
-        row = visit.first_row + now_s - visit.arrival_s
-        row_before = max(row - 1, visit.first_row)
-        return Member(
-            name=str(i),
-            device=str(kinds[i]),
-            available_bytes=0.0,
-            x_m=float(traces.x_m[row]),
-            y_m=float(traces.y_m[row]),
-            speed_mps=float(traces.speed_mps[row]),
-            heading_rad=math.atan2(
-                float(traces.y_m[row] - traces.y_m[row_before]),
-                float(traces.x_m[row] - traces.x_m[row_before]),
-            ),
-            dwell_s=max(0.0, departs_s(i) - now_s),
-        )
+        return _member(traces, visits[i], str(i), kinds[i], now_s, departs_s(i))
 
     def group(free: list[int], now_s: int) -> list[tuple[tuple[int, ...], float]]:
         planner = FleetPlanner(config, needs, model, devices)
