@@ -42,10 +42,10 @@ class MemoryConfig:
     )
     watch_s: float = knob(0.5, unit="s", doc="Between two looks.")
     mapped_from_bytes: int = knob(
-        1_048_576,
+        262_144,
         unit="B",
-        doc="The C library gives back freed pieces of so many at once; less: closer to the plan, "
-        "and slower; 0: as it likes.",
+        doc="The C library gives back freed pieces of so many at once; more: faster, and further "
+        "above the plan; 0: as it likes.",
     )
 
     def __post_init__(self) -> None:
