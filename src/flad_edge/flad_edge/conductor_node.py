@@ -67,6 +67,11 @@ class ConductorNodeConfig:
     lease_s: float = knob(0.3, unit="s", doc="As the vehicles' link.lease_s.")
     tick_s: float = knob(0.1, unit="s", doc="Between two looks at the time.")
     feedback_s: float = knob(0.5, unit="s", doc="Between two feedbacks of a round.")
+    listen_s: float = knob(
+        2.0,
+        unit="s",
+        doc="An edge that has just begun hears for so long who is there before it begins a round.",
+    )
     rounds: ConductorConfig = section(ConductorConfig, doc="How rounds go.")
     planning: PlanningConfig = section(PlanningConfig, doc="How clients are made.")
 
@@ -74,6 +79,8 @@ class ConductorNodeConfig:
         for name in ("lease_s", "tick_s", "feedback_s"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.listen_s < 0.0:
+            raise ValueError(f"listen_s must not be negative, got {self.listen_s}")
 
 
 class ConductorNode(ManagedNode):
@@ -111,7 +118,9 @@ class ConductorNode(ManagedNode):
         c = self._config
         self._goals: list[Any] = []
         self._over: Future | None = None
-        self._conductor.resume_clock(time.monotonic())
+        self._listened = Future(executor=self.executor)
+        self._began_s = time.monotonic()
+        self._conductor.resume_clock(self._began_s)
         self._watched: dict[str, Any] = {}
         self._status_sub = self.create_subscription(TrainStatus, STATUSES, self._on_status, MANY)
         self._services = [
@@ -160,6 +169,8 @@ class ConductorNode(ManagedNode):
             steps=goal.request.steps,
             deadline_s=goal.request.deadline_s,
         )
+        if not self._conductor.is_training:
+            await self._listened
         last = self._conductor.last
         if last is not None and not self._conductor.is_training and last.round == wanted.round:
             goal.succeed()  # it has ended while nobody listened
@@ -191,7 +202,10 @@ class ConductorNode(ManagedNode):
                 goal.publish_feedback(feedback)
 
     def _tick(self) -> None:
-        self._conductor.on_tick(time.monotonic())
+        now_s = time.monotonic()
+        if not self._listened.done() and now_s - self._began_s >= self._config.listen_s:
+            self._listened.set_result(None)
+        self._conductor.on_tick(now_s)
         if self._over is not None and not self._over.done() and not self._conductor.is_training:
             self._over.set_result(self._conductor.last)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -192,14 +193,32 @@ def test_a_killed_edge_goes_on_from_its_journal_and_vehicles_train_meanwhile(tmp
     assert json.dumps(vars(remembered), default=str) == json.dumps(vars(second), default=str)
 
 
+def test_an_edge_that_was_asleep_takes_nobody_for_silent(tmp_path):
+    slept: list[float] = []
+
+    def sleep(federation: Federation) -> None:
+        if not slept and federation.furthest() >= 3:
+            slept.append(CONFIG.silent_after_s + CONFIG.hang_after_s)
+            federation.ask().on_tick(time.monotonic() + slept[0])
+
+    with Federation(tmp_path, SMALL, CONFIG) as federation:
+        federation.start()
+        outcome = federation.train(STEPS, sleep)
+
+    assert slept
+    assert only_client(outcome)["recoveries"] == []
+    assert only_client(outcome)["dropped"] == ""
+
+
 def test_an_edge_refuses_whoever_comes_back_with_an_old_epoch(tmp_path):
     refused: list[str] = []
 
     def look(federation: Federation) -> None:
         train = [o for o in federation.orders if o.kind is OrderKind.TRAIN]
-        if len(train) == 1 and federation.furthest() >= 3:
+        epochs = {o.epoch for o in train}  # orders are repeated
+        if len(epochs) == 1 and federation.furthest() >= 3:
             federation.kill("vehicle_2")
-        elif len(train) == 2 and not refused:
+        elif len(epochs) == 2 and not refused:
             old = CutName(
                 vehicle="vehicle_2", client=train[0].client, round=1, epoch=train[0].epoch, step=8
             )

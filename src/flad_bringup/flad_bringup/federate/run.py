@@ -29,11 +29,13 @@ from flad_edge.federate.encoder_task import (
 )
 from flad_edge.swift.devices import load_devices
 from flad_pipeline.aggregation.strategy import StrategyConfig
+from flad_pipeline.group.deadlines import TransportConfig
 from flad_pipeline.round.order import Order
 from flad_pipeline.testbed.testbed import EmulatedVehicle, LinkProfile, Testbed
 
 _START_S = 600.0
 _SLACK_S = 120.0
+_LEASES_SILENT = 3.0  # who has a long lease because cores are few may be silent for long, too
 
 
 def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -70,7 +72,11 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     files = FleetFiles(folder=folder)
     files.task.write_text(to_yaml(config), encoding="utf-8")
     save_costs(costs, files.task)
-    more = {"link.lease_s": str(args.lease_s)}
+    silent_s = max(TransportConfig().silent_after_s, _LEASES_SILENT * args.lease_s)
+    more = {
+        "link.lease_s": str(args.lease_s),
+        "link.transport.silent_after_s": str(silent_s),
+    }
     if testbed is not None:
         files.testbed.write_text(testbed.as_json(), encoding="utf-8")
         more |= {
@@ -93,6 +99,7 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 "rounds.strategy.name": strategy.name,
                 "rounds.strategy.proximal_mu": str(strategy.proximal_mu),
                 "lease_s": str(args.lease_s),
+                "rounds.silent_after_s": str(silent_s),
             },
             worker_parameters=more,
         )

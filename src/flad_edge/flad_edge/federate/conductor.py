@@ -37,6 +37,8 @@ from flad_pipeline.stages.unit_state import unit_state_from_bytes
 
 _log = logging.getLogger(__name__)
 
+_SLEPT_SHARE = 0.2  # of silent_after_s: after so long between two ticks, words may wait unheard
+
 
 @dataclass(kw_only=True)
 class _Round:
@@ -91,6 +93,7 @@ class Conductor:
         self._heard_s: dict[str, float] = {}
         self._moved_s: dict[str, float] = {}
         self._said_s: dict[str, float] = {}
+        self._ticked_s = float("inf")
         self._rule: dict[str, Any] = {}
         self._resume()
 
@@ -205,6 +208,10 @@ class Conductor:
 
     def on_tick(self, now_s: float) -> None:
         """Look at the time: who is silent, who hangs, whether the round is over."""
+        slept_s, self._ticked_s = now_s - self._ticked_s, now_s
+        if slept_s > _SLEPT_SHARE * self.config.silent_after_s:  # then it has not listened, either
+            self._heard_s = dict.fromkeys(self._heard_s, now_s)
+            self._moved_s = dict.fromkeys(self._moved_s, now_s)
         if self._round is None:
             return
         for run in list(self._round.clients.values()):
