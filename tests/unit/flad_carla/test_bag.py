@@ -278,6 +278,7 @@ def test_rviz_shows_what_is_recorded_under_the_same_names(recorded):
         "/carla/vehicle_0/rgb_front/image",
         "/carla/vehicle_0/rgb_focus/image",
         "/vehicle_0/planner_markers",
+        "/edge/fleet_markers",
     }
     config = yaml.safe_load((ROOT / "config" / "flad.rviz").read_text())
     displays = [d for d in config["Visualization Manager"]["Displays"] if "Topic" in d]
