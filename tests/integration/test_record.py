@@ -19,6 +19,7 @@ from PIL import Image
 from flad_carla.recorder.runs import COMPLETE, PARTIAL, recorded_runs
 from flad_carla.recorder.verify import verify
 
+pytestmark = pytest.mark.timeout(800)  # three recordings, each below DEADLINE_S
 DEADLINE_S = 240.0
 ROUTE = """<routes><route id="7" town="Grid"><waypoints>
 <position x="321.8" y="-73.0" z="0.0"/><position x="321.8" y="-113.0" z="0.0"/>
