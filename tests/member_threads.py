@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -29,13 +30,19 @@ _DEADLINE_S = 120.0
 
 @contextmanager
 def a_world_per_thread() -> Iterator[None]:
-    """While this runs, every thread has its own default group."""
+    """While this runs, every thread has its own default group.
+
+    PyTorch's schedules put the default generator back to where it was when they have looked at the
+    stages' shapes. It is the process's: another thread may be drawing from it just then, so here
+    they leave it alone. ``seeds.seeded`` has its own reference, and a lock.
+    """
     c10d = dist.distributed_c10d
     before = c10d._world
     c10d._world = ThreadLocalWorld()
     _set_thread_isolation_mode(True)
     try:
-        yield
+        with mock.patch("torch.random.fork_rng", lambda **_: nullcontext()):
+            yield
     finally:
         _set_thread_isolation_mode(False)
         c10d._world = before

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.random import fork_rng
 
 # PyTorch's default generator is the process's: two threads with a unit each take turns.
 _ONE_AT_A_TIME = threading.Lock()
@@ -28,6 +29,6 @@ def unit_seed(seed: int, step: int, micro_batch: int, unit: int) -> int:
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Let PyTorch's default generator begin from ``seed``; afterwards it is as it was."""
     devices = [device] if device.type == "cuda" else []
-    with _ONE_AT_A_TIME, torch.random.fork_rng(devices=devices):
+    with _ONE_AT_A_TIME, fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
