@@ -48,7 +48,7 @@ class PlannerNodeConfig:
         0.0,
         unit="s",
         doc="In lockstep, odometry stamps that are multiples of it await scene_prediction, too; 0: "
-        "none does.",
+        "none does, and what is detected does not count, so that runs repeat.",
     )
     odometry_watchdog_s: float = knob(
         0.5, unit="s", doc="In realtime, silence of the odometry after which the brake is sent."
@@ -171,7 +171,8 @@ class PlannerNode(ManagedNode):
             )
 
     def _on_prediction(self, msg: ScenePrediction) -> None:
-        if not self._control_pub.is_activated:
+        ignores = self._lockstep and self._config.prediction_period_s == 0.0
+        if ignores or not self._control_pub.is_activated:
             return
         try:
             boxes = convert.boxes(msg)
