@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flad_msgs.action import TrainRound
-from flad_msgs.msg import TrainOrder, TrainStatus
+from flad_msgs.msg import FleetVehicle, TrainOrder, TrainStatus
 from flad_msgs.srv import FetchUnits, StoreUnits, SubmitUpdate
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.lifecycle import State, TransitionCallbackReturn
@@ -31,6 +31,7 @@ from flad_common.ros.qos import MANY, alive
 from flad_edge.federate.conductor import Conductor
 from flad_edge.federate.planning import PlanningConfig, RoundPlanner
 from flad_edge.federate.rounds import ConductorConfig, RoundGoal, RoundOutcome
+from flad_edge.ros.planning_messages import FLEET, member_from_msg
 from flad_edge.swift.devices import load_devices
 from flad_pipeline.aggregation.keys import KeyRing
 from flad_pipeline.ros.round_messages import (
@@ -123,6 +124,7 @@ class ConductorNode(ManagedNode):
         self._conductor.resume_clock(self._began_s)
         self._watched: dict[str, Any] = {}
         self._status_sub = self.create_subscription(TrainStatus, STATUSES, self._on_status, MANY)
+        self._fleet_sub = self.create_subscription(FleetVehicle, FLEET, self._on_place, MANY)
         self._services = [
             self.create_service(FetchUnits, FETCH, self._on_fetch),
             self.create_service(StoreUnits, STORE, self._on_store),
@@ -149,7 +151,7 @@ class ConductorNode(ManagedNode):
             self.destroy_timer(timer)
         for service in self._services:
             self.destroy_service(service)
-        for subscription in (self._status_sub, *self._watched.values()):
+        for subscription in (self._status_sub, self._fleet_sub, *self._watched.values()):
             self.destroy_subscription(subscription)
         return super().on_deactivate(state)
 
@@ -220,6 +222,12 @@ class ConductorNode(ManagedNode):
         if status.vehicle not in self._watched:
             self._watched[status.vehicle] = self._watch(status.vehicle)
         self._conductor.on_status(status, time.monotonic())
+
+    def _on_place(self, msg: FleetVehicle) -> None:
+        try:
+            self._conductor.on_place(member_from_msg(msg), time.monotonic())
+        except ValueError as error:
+            self.get_logger().warning(str(error), throttle_duration_sec=1.0)
 
     def _watch(self, vehicle: str) -> Any:
         lease_s = self._config.lease_s

@@ -13,6 +13,7 @@ from round_threads import Federation, make_task
 
 from flad_common.error_codes import FladError
 from flad_edge.federate.rounds import ConductorConfig, RoundOutcome
+from flad_edge.swift.fleet import Member
 from flad_pipeline.aggregation.layout import State
 from flad_pipeline.round.edge_link import CutName
 from flad_pipeline.round.order import Order, OrderKind
@@ -237,3 +238,84 @@ def test_an_edge_refuses_whoever_comes_back_with_an_old_epoch(tmp_path):
 
     assert outcome.completed
     assert refused == ["ORDER_REFUSED", "ORDER_REFUSED"]
+
+
+def says(federation: Federation, name: str, dwell_s: float, x_m: float = 0.0) -> None:
+    federation.ask().on_place(
+        Member(
+            name=name,
+            device="nano",
+            available_bytes=0.0,
+            x_m=x_m,
+            y_m=0.0,
+            speed_mps=0.0,
+            heading_rad=0.0,
+            dwell_s=dwell_s,
+        ),
+        time.monotonic(),
+    )
+
+
+def test_a_member_that_says_it_will_leave_is_let_go_without_losing_a_step(tmp_path):
+    left: list[str] = []
+
+    def leave(federation: Federation) -> None:
+        for name in ("vehicle_0", "vehicle_2"):
+            says(federation, name, 1e6)
+        says(federation, "vehicle_1", 0.5 if federation.furthest() >= 3 else 1e6)
+        train = [o for o in federation.orders if o.kind is OrderKind.TRAIN]
+        if not left and "vehicle_1" not in train[-1].vehicles:
+            left.append("vehicle_1")
+            federation.kill("vehicle_1")
+
+    with Federation(tmp_path, SMALL, CONFIG) as federation:
+        federation.start()
+        outcome = federation.train(60, leave)
+        found = dict(federation.conductor.model)
+    owners = timeline(federation.orders, "cluster_vehicle_0")
+    client = only_client(outcome)
+
+    assert outcome.completed and left
+    assert client["recoveries"] == []
+    assert client["vehicles"] == ["vehicle_0", "vehicle_2"]  # it was not asked to come back
+    [gone] = client["let_go"]
+    assert (gone["vehicles"], gone["ends"]) == (["vehicle_1"], False)
+    assert gone["step"] % CONFIG.rotation_period == 0
+    assert outcome.num_samples == 60 * 16
+    assert_same(found, alone(owners))
+
+
+def test_a_cluster_that_cannot_go_on_ends_while_everybody_is_there_and_counts(tmp_path):
+    def leave(federation: Federation) -> None:
+        says(federation, "vehicle_0", 1e6)
+        says(federation, "vehicle_1", 0.5 if federation.furthest() >= 3 else 1e6)
+
+    with Federation(tmp_path, SMALL[:2], CONFIG) as federation:
+        federation.start()
+        outcome = federation.train(400, leave)
+        found = dict(federation.conductor.model)
+    owners = timeline(federation.orders, "cluster_vehicle_0")
+    client = only_client(outcome)
+
+    assert outcome.completed, outcome.text
+    [gone] = client["let_go"]
+    assert (gone["vehicles"], gone["ends"]) == (["vehicle_1"], True)
+    assert 0 < client["steps"] == gone["step"] < 400
+    assert outcome.num_samples == gone["step"] * 16
+    assert_same(found, alone(owners))
+
+
+def test_clusters_are_made_of_who_is_near_and_stays(tmp_path):
+    with Federation(tmp_path, (0.8,) * 6, CONFIG) as federation:
+        federation.start()
+        for number, x_m in enumerate((0.0, 2000.0, 10.0, 2010.0, 20.0)):
+            says(federation, f"vehicle_{number}", 2.0 if number == 4 else 1e6, x_m)
+        outcome = federation.train(4)
+    found = {frozenset(c["vehicles"]) for c in outcome.report["clients"].values()}
+
+    assert any({"vehicle_0", "vehicle_2"} <= members for members in found)
+    assert any({"vehicle_1", "vehicle_3"} <= members for members in found)
+    assert not any({"vehicle_0", "vehicle_1"} <= members for members in found)
+    assert list(outcome.report["left_out"]) == ["vehicle_4"]
+    assert "at least 10 s count" in outcome.report["left_out"]["vehicle_4"]
+    assert sum(len(members) for members in found) == 5  # one has said no place, and trains

@@ -28,6 +28,12 @@ class ClientRun:
     pause: Order | None = None
     joining: set[str] = field(default_factory=set)
     joins: dict[str, int] = field(default_factory=dict)
+    leaving: set[str] = field(default_factory=set)
+    """Members that will be let go at the next rotation, because their stay ends."""
+    let_go: list[dict[str, Any]] = field(default_factory=list)
+    """Those who were, when, and whether the client ended with them."""
+    step_s: float = 0.0
+    """What SWIFT says that a step takes."""
     submitted: set[str] = field(default_factory=set)
     """Vehicles whose update for this order is here."""
     dropped: str = ""
@@ -71,7 +77,7 @@ class ClientRun:
 
     def begin(self, order: Order) -> None:
         """Follow another order."""
-        self.order, self.pause, self.joining = order, None, set()
+        self.order, self.pause, self.joining, self.leaving = order, None, set(), set()
         self.members, self.waiting_s = set(order.vehicles), None
 
     def note(self, status: Status) -> None:
@@ -100,6 +106,7 @@ class ClientRun:
             "steps": self.order.end_step,
             "dropped": self.dropped,
             "recoveries": self.recoveries,
+            "let_go": self.let_go,
             "copied_bytes": self.copied_bytes,
             "pipelines": [p.as_json() for p in self.order.pipelines],
         }
@@ -113,6 +120,7 @@ class ClientRun:
             "submitted": sorted(self.submitted),
             "dropped": self.dropped,
             "recoveries": self.recoveries,
+            "let_go": self.let_go,
             "joins": self.joins,
         }
 
@@ -128,5 +136,6 @@ class ClientRun:
             submitted=set(values["submitted"]),
             dropped=values["dropped"],
             recoveries=list(values["recoveries"]),
+            let_go=list(values["let_go"]),
             joins=dict(values["joins"]),
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from flad_edge.federate.client_run import ClientRun
 from flad_edge.federate.collect import collect
 from flad_edge.federate.planning import ClientPlan, RoundPlan, RoundPlanner
 from flad_edge.federate.rounds import ConductorConfig, RoundGoal, RoundOutcome, model_name
+from flad_edge.federate.whereabouts import Whereabouts
+from flad_edge.swift.fleet import Member
 from flad_pipeline.aggregation.keys import KeyRing
 from flad_pipeline.aggregation.layout import State, state_hash
 from flad_pipeline.aggregation.norms import NormHistory
@@ -31,7 +33,7 @@ from flad_pipeline.round.copies import CutCopies, first_cut
 from flad_pipeline.round.cuts import way_back
 from flad_pipeline.round.edge_link import CutName
 from flad_pipeline.round.journal import Journal
-from flad_pipeline.round.order import Order, OrderKind, Stand, Status
+from flad_pipeline.round.order import Order, OrderKind, Stand, Status, VehicleFacts
 from flad_pipeline.round.task import TrainingTask
 from flad_pipeline.stages.unit_state import unit_state_from_bytes
 
@@ -89,6 +91,7 @@ class Conductor:
         self._number = self._epoch = self._order = 0
         self._round: _Round | None = None
         self._last: RoundOutcome | None = None
+        self._whereabouts = Whereabouts(planner.config.places)
         self._statuses: dict[str, Status] = {}
         self._heard_s: dict[str, float] = {}
         self._moved_s: dict[str, float] = {}
@@ -148,7 +151,8 @@ class Conductor:
             for name, status in self._statuses.items()
             if not goal.vehicles or name in goal.vehicles
         }
-        plan = self._planner.plan(facts, steps=goal.steps)
+        places = self._whereabouts.places(now_s)
+        plan = self._planner.plan(facts, places=places, steps=goal.steps)
         if not plan.clients:
             why = "; ".join(f"{v}: {text}" for v, text in plan.left_out.items())
             raise FladError(NOBODY_TRAINS, why or "no vehicle is there")
@@ -198,6 +202,10 @@ class Conductor:
         elif status.order == run.order.order:
             self._react(run, status, now_s)
 
+    def on_place(self, member: Member, now_s: float) -> None:
+        """A vehicle has said where it is, and how long it will stay."""
+        self._whereabouts.hear(member, now_s)
+
     def on_lost(self, vehicle: str, how: str, now_s: float) -> None:
         """A vehicle's process is gone, or cut off."""
         if self._statuses.pop(vehicle, None) is not None:
@@ -231,6 +239,8 @@ class Conductor:
                 stands_s = now_s - max(self._moved_s.get(v, now_s) for v in run.order.vehicles)
                 if stands_s > self.config.hang_after_s:
                     self._drop(run, f"nobody of it got anywhere for {stands_s:.0f} s")
+                else:
+                    self._let_go(run, now_s)
         if now_s > self._round.deadline_s:
             for run in self._round.clients.values():
                 if not run.is_over:
@@ -327,9 +337,73 @@ class Conductor:
             # The newcomer's units come from the edge: it waits for the copy of this cut.
             whole = self._copies.whole_step(run.client) >= status.step
             if whole and len(paused) == len(run.order.vehicles):
-                self._regroup(run, {*run.order.vehicles, *run.joining}, "rotation", now_s)
+                self._turn(run, status.step, now_s)
         elif run.pause is not None:
             self._repeat(run.pause, status.vehicle, now_s)
+
+    def _turn(self, run: ClientRun, step: int, now_s: float) -> None:
+        """All have paused: go on with who has come and without who leaves, or end here."""
+        gone, members = frozenset(run.leaving), {*run.order.vehicles, *run.joining} - run.leaving
+        if gone:
+            holds = bool(members) and bool(self._pipelines(run, members, gone))
+            run.let_go.append(
+                {
+                    "vehicles": sorted(gone),
+                    "step": step,
+                    "ends": not holds,
+                    "at_s": self._round_s(now_s),
+                }
+            )
+            if not holds:  # what has been trained counts, while everybody is still there
+                self._end_at(run, step, now_s)
+                return
+        self._regroup(run, members, "rotation", now_s, gone)
+
+    def _end_at(self, run: ClientRun, step: int, now_s: float) -> None:
+        """The cut of all who have paused is the client's last."""
+        self._epoch += 1
+        self._order += 1
+        run.begin(
+            dataclasses.replace(
+                run.order, order=self._order, epoch=self._epoch, from_step=step, end_step=step
+            )
+        )
+        self._write()
+        self._give(run.order, now_s)
+        self._tell(f"{run.client} ends at step {step}: it cannot go on without who leaves")
+
+    def _let_go(self, run: ClientRun, now_s: float) -> None:
+        """Tell a cluster to pause at its next rotation if a member's stay ends soon."""
+        if run.pause is not None or len(run.order.vehicles) < 2:
+            return
+        step_s = self._step_s(run)
+        period = self.config.rotation_period
+        notice_s = self._planner.config.places.leave_s + period * step_s
+        leaving = self._whereabouts.leaving(run.order.vehicles, notice_s, now_s)
+        if leaving and max((s.step for s in self._of(run)), default=0) < (
+            run.order.end_step - period
+        ):
+            run.leaving = set(leaving)
+            self._tell(f"{', '.join(sorted(leaving))} will leave {run.client} soon")
+            self._pause(run, now_s)
+
+    def _step_s(self, run: ClientRun) -> float:
+        """Of a client, as its members measured it; as SWIFT says before they have."""
+        rates = [s.samples_per_s for s in self._of(run) if s.samples_per_s > 0.0]
+        return max(run.step_s, self._task.samples_per_step / min(rates) if rates else 0.0)
+
+    def _pause(self, run: ClientRun, now_s: float) -> None:
+        self._order += 1
+        run.pause = Order(
+            kind=OrderKind.PAUSE,
+            order=self._order,
+            vehicles=run.order.vehicles,
+            client=run.client,
+            epoch=run.order.epoch,
+            round=run.order.round,
+        )
+        self._write()
+        self._give(run.pause, now_s)
 
     def _stop(self, vehicle: str, now_s: float) -> None:
         """It follows an order that is over, as after a freeze: it shall forget it."""
@@ -388,6 +462,7 @@ class Conductor:
                 from_step=back.step,
             )
         )
+        run.step_s = self._planner.step_s(run.order.pipelines, self._facts_of(run))
         self._copies.forget(run.client, after=back.step)
         if why != "rotation":
             run.recoveries.append(
@@ -397,7 +472,7 @@ class Conductor:
                     "from_step": back.step,
                     "lost_steps": reached - back.step,
                     "fetched_units": {v: len(u) for v, u in back.fetched.items() if u},
-                    "at_s": round(now_s - (self._round.began_s if self._round else 0.0), 3),
+                    "at_s": self._round_s(now_s),
                 }
             )
         self._write()
@@ -415,8 +490,15 @@ class Conductor:
         template = run.templates.get(gone)
         if template and set(run.order.vehicles) - gone == members:
             return template
-        facts = {v: run.facts[v] if v in run.facts else self._statuses[v].facts for v in members}
-        return tuple(self._planner.pipelines(members, facts))
+        return tuple(self._planner.pipelines(members, self._facts_of(run, members)))
+
+    def _facts_of(
+        self, run: ClientRun, members: Iterable[str] | None = None
+    ) -> dict[str, VehicleFacts]:
+        return {
+            v: run.facts[v] if v in run.facts else self._statuses[v].facts
+            for v in (run.order.vehicles if members is None else members)
+        }
 
     def _welcome(self, vehicle: str, now_s: float) -> None:
         """A vehicle without a client joins the smallest cluster, from the next rotation on."""
@@ -426,7 +508,12 @@ class Conductor:
         fits = status.facts.digest == self._task.graph.digest and status.facts.num_samples > 0
         ready = status.state in (Stand.IDLE, Stand.BROKEN, Stand.FAILED, Stand.DONE)
         most = self._task.step_config.num_micro_batches
-        runs = [r for r in runs if len(r.order.vehicles) + len(r.joining) < most]
+        runs = [
+            r
+            for r in runs
+            if len(r.order.vehicles) + len(r.joining) < most
+            and self._whereabouts.near(vehicle, r.members, now_s)
+        ]
         if not (runs and fits and ready):
             return
         run = min(runs, key=lambda r: (r.waiting_s is None, len(r.order.vehicles), r.client))
@@ -439,21 +526,15 @@ class Conductor:
         last_turn = run.order.end_step - self.config.rotation_period
         if max((s.step for s in self._of(run)), default=0) >= last_turn:
             return  # no rotation is left
+        turns_s = 2 * self.config.rotation_period * self._step_s(run)
+        stay_s = self._planner.config.places.leave_s + turns_s
+        if self._whereabouts.leaving([vehicle], stay_s, now_s):
+            return  # it would have to be let go at once
         run.joining.add(vehicle)
         run.joins[vehicle] = run.joins.get(vehicle, 0) + 1
         run.facts[vehicle] = status.facts
-        self._order += 1
-        run.pause = Order(
-            kind=OrderKind.PAUSE,
-            order=self._order,
-            vehicles=run.order.vehicles,
-            client=run.client,
-            epoch=run.order.epoch,
-            round=run.order.round,
-        )
-        self._write()
         self._tell(f"{vehicle} joins {run.client} at the next rotation")
-        self._give(run.pause, now_s)
+        self._pause(run, now_s)
 
     # --- beginning and ending -------------------------------------------------------------------
 
@@ -477,12 +558,14 @@ class Conductor:
             end_step=client.steps,
             cut_every=c.cut_every,
         )
+        facts = {v: self._statuses[v].facts for v in client.vehicles}
         return ClientRun(
             client=client.client,
             num_units=len(self._task.graph.units),
             order=order,
             templates=client.templates,
-            facts={v: self._statuses[v].facts for v in client.vehicles},
+            facts=facts,
+            step_s=self._planner.step_s(client.pipelines, facts),
         )
 
     def _finish(self, now_s: float) -> None:
@@ -587,6 +670,9 @@ class Conductor:
                 f"{cut.vehicle} is in epoch {cut.epoch}, {run.client} in {run.order.epoch}",
             )
         return run
+
+    def _round_s(self, now_s: float) -> float:
+        return round(now_s - (self._round.began_s if self._round else 0.0), 3)
 
     def _give(self, order: Order, now_s: float) -> None:
         for vehicle in order.vehicles:

@@ -15,6 +15,7 @@ import numpy as np
 
 from flad_common.config import knob, section
 from flad_edge.federate.predicted import as_pipeline, with_heads_first
+from flad_edge.federate.whereabouts import Places, PlacesConfig, nearness
 from flad_edge.swift.availability import TaskNeeds
 from flad_edge.swift.cluster import Cluster, RadioConfig, Vehicle
 from flad_edge.swift.clustering import ClusteringConfig, Neighbourhood, cluster_vehicles
@@ -43,6 +44,17 @@ class PlanningConfig:
     radio: RadioConfig = section(RadioConfig, doc="Links between vehicles, where none is measured.")
     clustering: ClusteringConfig = section(ClusteringConfig, doc="Eq. 6.")
     workload: WorkloadConfig = section(WorkloadConfig, doc="Local steps of a client.")
+    places: PlacesConfig = section(PlacesConfig, doc="What follows from where vehicles are.")
+    work_scale: float = knob(
+        1.0,
+        unit="1",
+        doc="Each FLOP takes so many times what the device's profile says: an emulated testbed's "
+        "work_scale times its dilation.",
+    )
+
+    def __post_init__(self) -> None:
+        if not self.work_scale > 0.0:
+            raise ValueError(f"work_scale must be positive, got {self.work_scale}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +95,7 @@ class RoundPlanner:
         config: PlanningConfig,
     ) -> None:
         self._costs, self._micro_batches = costs, num_micro_batches
-        self._devices, self._config = devices, config
+        self._devices, self.config = devices, config
         self._model = with_heads_first(costs)
 
     @property
@@ -93,12 +105,19 @@ class RoundPlanner:
         return stage_bytes(whole, self._costs, num_micro_batches=self._micro_batches)["it"]
 
     def plan(
-        self, vehicles: Mapping[str, VehicleFacts], *, steps: int = 0, max_steps: int = 0
+        self,
+        vehicles: Mapping[str, VehicleFacts],
+        *,
+        places: Places | None = None,
+        steps: int = 0,
+        max_steps: int = 0,
     ) -> RoundPlan:
         """Make clients of these vehicles.
 
         Args:
             vehicles: what each brings.
+            places: where they are and how long they stay, of those who say it; clusters are made
+                of who is near and stays near (Eqs. 5, 6), and their word on their stay counts.
             steps: of every client; 0: by its computer, its stay and its data.
             max_steps: at most so many in any case; 0: no limit.
         """
@@ -112,11 +131,24 @@ class RoundPlanner:
             for name, facts in vehicles.items()
             if name not in left_out and facts.num_samples < self._samples_per_step
         }
-        there = {n: f for n, f in vehicles.items() if n not in left_out}
+        places = {n: m for n, m in (places or {}).items() if n in vehicles}
+        least_s = self.config.places.least_stay_s
+        left_out |= {
+            name: f"it leaves in {member.dwell_s:.1f} s; at least {least_s:g} s count"
+            for name, member in places.items()
+            if name not in left_out and member.dwell_s < least_s
+        }
+        there = {
+            name: dataclasses.replace(facts, dwell_s=places[name].dwell_s)
+            if name in places
+            else facts
+            for name, facts in vehicles.items()
+            if name not in left_out
+        }
         alone = [n for n, f in sorted(there.items()) if f.available_bytes >= self.alone_bytes]
         clients = [self._alone(name) for name in alone]
         small = [name for name in sorted(there) if name not in alone]
-        for members in self._clusters(small, there):
+        for members in self._clusters(small, there, places):
             made = self._cluster(members, there)
             if isinstance(made, str):
                 left_out |= dict.fromkeys(members, made)
@@ -133,6 +165,8 @@ class RoundPlanner:
         asked = []
         for client in clients:
             count = steps or self._steps(client, there)
+            if steps and client.client in places:  # nobody could go on with what it leaves
+                count = min(steps, self._steps(client, there))
             count = min(count, max_steps) if max_steps else count
             if count:
                 asked.append(dataclasses.replace(client, steps=count))
@@ -159,31 +193,36 @@ class RoundPlanner:
         return ClientPlan(client=name, vehicles=(name,), pipelines=(whole,), steps=0, templates={})
 
     def _clusters(
-        self, names: list[str], facts: Mapping[str, VehicleFacts]
+        self, names: list[str], facts: Mapping[str, VehicleFacts], places: Places
     ) -> Iterable[tuple[str, ...]]:
         """Disjoint sets by Eq. 6; where nothing is known of mobility, all are equally near."""
         if len(names) < 2:
             return []
-        n = len(names)
+        near = nearness(names, places, self.config.places)
         work = [facts[v].dwell_s / self._seconds_per_flop(v, facts) for v in names]
         there = Neighbourhood(
             memory_bytes=np.array([float(facts[v].available_bytes) for v in names]),
             work_flops=np.array(work),
-            stability=np.ones((n, n)),
-            reachable=~np.eye(n, dtype=np.bool_),
+            stability=near.stability,
+            reachable=near.reachable,
         )
         flops = sum(u.flops_forward + u.flops_backward for u in self._model.units)
-        least = self._config.workload.least_steps * self._micro_batches
+        least = self.config.workload.least_steps * self._micro_batches
         needs = TaskNeeds(
             flops_per_epoch=flops * least, epochs=1.0, capacity_bytes=float(self.alone_bytes)
         )
-        config = self._config.clustering
+        config = self.config.clustering
         most = min(config.most, self._micro_batches)  # a step fills so many stages
         found = cluster_vehicles(there, needs, dataclasses.replace(config, most=max(2, most)))
         sets = [tuple(names[i] for i in members) for members in found.clusters]
         # Whoever is left over joins the smallest cluster: its data count, and it carries a part.
         for i in found.left_over:
-            room = [k for k, members in enumerate(sets) if len(members) < most]
+            reach = {names[int(j)] for j in np.nonzero(near.reachable[i])[0]}
+            room = [
+                k
+                for k, members in enumerate(sets)
+                if len(members) < most and reach.issuperset(members)
+            ]
             if room:
                 k = min(room, key=lambda k: len(sets[k]))
                 sets[k] = tuple(sorted((*sets[k], names[i])))
@@ -196,7 +235,7 @@ class RoundPlanner:
         names = sorted(members)
         problem = Problem(self._as_cluster(names, facts), self._model, self._micro_batches)
         objective: Objective = "makespan"
-        planner, learned = self._config.planner, self._learned_for(problem)
+        planner, learned = self.config.planner, self._learned_for(problem)
         try:
             plan = plan_cluster(problem, objective=objective, planner=planner, learned=learned)
         except ValueError as error:
@@ -221,7 +260,7 @@ class RoundPlanner:
 
     def _learned_for(self, problem: Problem) -> LearnedPlanner | None:
         """The DQN, where this problem is planned by it."""
-        takes_it = choose(problem, self._config.planner, True)[0] == "dqn"
+        takes_it = choose(problem, self.config.planner, True)[0] == "dqn"
         return load_planner() if takes_it else None
 
     def _in_turn(
@@ -246,7 +285,7 @@ class RoundPlanner:
         )
 
     def _as_cluster(self, names: list[str], facts: Mapping[str, VehicleFacts]) -> Cluster:
-        n, radio = len(names), self._config.radio
+        n, radio = len(names), self.config.radio
         return Cluster(
             vehicles=tuple(
                 Vehicle(
@@ -270,18 +309,26 @@ class RoundPlanner:
                 f"{name} carries {device!r}, which config/devices.yaml does not know; known are "
                 f"{', '.join(sorted(self._devices))}"
             )
-        return self._devices[device].seconds_per_flop
+        return self._devices[device].seconds_per_flop * self.config.work_scale
+
+    def step_s(self, pipelines: Iterable[Partition], facts: Mapping[str, VehicleFacts]) -> float:
+        """What SWIFT says that a step of the slowest of these pipelines takes."""
+        slowest_s = 0.0
+        for partition in pipelines:
+            names = sorted(span.vehicle for span in partition.stages)
+            if len(names) == 1:
+                flops = sum(u.flops_forward + u.flops_backward for u in self._model.units)
+                step_s = self._micro_batches * flops * self._seconds_per_flop(names[0], facts)
+            else:
+                problem = Problem(self._as_cluster(names, facts), self._model, self._micro_batches)
+                step_s = problem.step_s(as_pipeline(partition, names))
+            slowest_s = max(slowest_s, step_s)
+        return slowest_s
 
     def _steps(self, client: ClientPlan, facts: Mapping[str, VehicleFacts]) -> int:
         """Local steps by compute and stay; a cluster is one vehicle with the data of all."""
         members = [facts[v] for v in client.vehicles]
-        if len(members) == 1:
-            flops = sum(u.flops_forward + u.flops_backward for u in self._model.units)
-            step_s = self._micro_batches * flops * self._seconds_per_flop(client.vehicles[0], facts)
-        else:
-            names = list(client.vehicles)
-            problem = Problem(self._as_cluster(names, facts), self._model, self._micro_batches)
-            step_s = max(problem.step_s(as_pipeline(p, names)) for p in client.pipelines)
+        step_s = self.step_s(client.pipelines, facts)
         together = VirtualVehicle(
             name=client.client,
             group="",
@@ -289,7 +336,7 @@ class RoundPlanner:
             samples_per_s=self._samples_per_step / step_s,
             dwell_s=min(f.dwell_s for f in members),
         )
-        workload = dataclasses.replace(self._config.workload, batch_size=self._samples_per_step)
+        workload = dataclasses.replace(self.config.workload, batch_size=self._samples_per_step)
         return planned_steps(together, workload)
 
 

@@ -25,6 +25,8 @@ from flad_edge.swift.pipeline import Pipeline
 from flad_edge.swift.problem import Problem
 from flad_edge.swift.schedule import simulated_step_s
 
+FLEET = "/edge/fleet"
+"""Where vehicles say who and where they are; of one edge."""
 _CIRCLE = 72
 _COLORS = ((0.9, 0.3, 0.2), (0.2, 0.6, 0.9), (0.3, 0.8, 0.3), (0.9, 0.7, 0.1), (0.7, 0.4, 0.9))
 _GREY, _WHITE = (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)
