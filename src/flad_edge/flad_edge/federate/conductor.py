@@ -344,6 +344,8 @@ class Conductor:
     def _turn(self, run: ClientRun, step: int, now_s: float) -> None:
         """All have paused: go on with who has come and without who leaves, or end here."""
         gone, members = frozenset(run.leaving), {*run.order.vehicles, *run.joining} - run.leaving
+        if run.joining and not self._pipelines(run, members, gone):
+            members -= run.joining  # no pipeline fits with them
         if gone:
             holds = bool(members) and bool(self._pipelines(run, members, gone))
             run.let_go.append(
