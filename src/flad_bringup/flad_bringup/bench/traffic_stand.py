@@ -33,7 +33,7 @@ _SAY_S, _AGAIN_S = 0.5, 1.0
 _LATE_S = 90.0
 _DEVICES = ("nano", "nx")
 _DELAY_S = 0.002
-_LEAVE_S, _HORIZON_S, _PATIENCE_S = 3.0, 30.0, 8.0
+_LEAVE_S, _HORIZON_S, _PATIENCE_S = 4.0, 30.0, 8.0
 """Emulated: regrouping takes less than the first; Eq. 5 looks so far ahead; a cluster that has
 become too small waits so long for somebody to come."""
 
@@ -102,7 +102,7 @@ class TrafficStand:
             worker_parameters={
                 "link.lease_s": str(config.lease_s),
                 "link.transport.silent_after_s": str(3.0 * config.lease_s),
-                "status_s": "0.5",
+                "status_s": "0.25",
                 "testbed": str(self._files.testbed),
                 "air": str(self._files.air),
                 "work_scale": str(config.work_scale),
