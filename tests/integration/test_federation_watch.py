@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 import rclpy
 from flad_msgs.action import TrainRound
+from flad_msgs.msg import FleetVehicle, TrainOrder
 from rclpy.action import ActionServer
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -18,7 +19,11 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from flad_bringup.federate.watch_node import FederationWatch
-from flad_pipeline.ros.round_messages import ROUND
+from flad_common.ros.qos import MANY
+from flad_edge.ros.planning_messages import FLEET
+from flad_pipeline.partition import Partition, Span
+from flad_pipeline.ros.round_messages import ORDERS, ROUND, order_to_msg
+from flad_pipeline.round.order import Order, OrderKind
 
 _DEADLINE_S = 60.0
 _AGAIN_S = 0.5
@@ -82,3 +87,44 @@ def test_an_edge_that_says_nothing_is_asked_again_and_the_next_one_answers(watch
     assert watch.result().completed
     assert set(edge.asked) == {3}
     edge.close()
+
+
+def test_an_order_is_remembered_with_where_vehicles_were_when_it_was_said(watch):
+    """What the report's map draws; a place that is said later belongs to later orders."""
+    context = Context()
+    rclpy.init(context=context)
+    node = Node("others", context=context, enable_rosout=False)
+    fleet = node.create_publisher(FleetVehicle, FLEET, MANY)
+    orders = node.create_publisher(TrainOrder, ORDERS, MANY)
+
+    def order(number: int) -> TrainOrder:
+        whole = Partition(
+            digest="d",
+            num_units=3,
+            heads_from=2,
+            stages=(Span(vehicle="vehicle_0", first=0, last=1),),
+        )
+        return order_to_msg(
+            Order(
+                kind=OrderKind.TRAIN,
+                order=number,
+                vehicles=("vehicle_0",),
+                pipelines=(whole,),
+                end_step=1,
+            )
+        )
+
+    for number, x in ((1, 10.0), (2, 20.0)):
+
+        def said(number: int = number, x: float = x) -> bool:
+            fleet.publish(FleetVehicle(vehicle="vehicle_0", device="nano", x=x, y=-1.0))
+            watch.spin()
+            if watch.place_m.get("vehicle_0") == (x, -1.0):
+                orders.publish(order(number))
+            return number in watch.places_m
+
+        spin(watch, said)
+    assert watch.places_m[1] == {"vehicle_0": (10.0, -1.0)}
+    assert watch.places_m[2] == {"vehicle_0": (20.0, -1.0)}
+    node.destroy_node()
+    context.try_shutdown()

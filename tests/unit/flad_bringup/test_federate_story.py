@@ -146,3 +146,19 @@ def test_the_page_shows_the_kill_the_recovery_and_every_step(folder, story):
     assert "kill v1: 2.0 s to the next step" in drawn
     assert "v1 killed" in text and "killed at 4 s" in text and "abcd" in text
     assert "http" not in (folder / "page.html").read_text().replace("http-equiv", "")
+
+
+def test_vehicles_that_say_their_place_are_drawn_with_their_clusters(folder: Path):
+    path = folder / "federate.json"
+    figures = json.loads(path.read_text())
+    assert "Who trained with whom, and where" not in section_html(tell(folder))
+    places_m = {"v0": [0.0, 0.0], "v1": [30.0, 0.0], "v2": [0.0, 40.0], "far": [100.0, 100.0]}
+    for order in figures["orders"]:
+        order["places_m"] = places_m
+    path.write_text(json.dumps(figures))
+    html = section_html(tell(folder))
+    drawn = html[html.index("Who trained with whom, and where") :]
+    for name in places_m:
+        assert f"<title>{name}</title>" in drawn
+    assert "cluster: 3 vehicles" in drawn
+    assert "1 take no part" in drawn

@@ -28,6 +28,7 @@ NAMES: tuple[str, ...] = (
     "memory",
     "privacy",
     "swift",
+    "traffic",
 )
 """Every benchmark, in the order of ``docs/benchmarks.md``."""
 

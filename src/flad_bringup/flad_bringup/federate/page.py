@@ -8,6 +8,7 @@ from html import escape
 from importlib import resources
 from pathlib import Path
 
+from flad_bringup.federate.map_picture import map_picture
 from flad_bringup.federate.picture import picture, stage_color
 from flad_bringup.federate.story import Story, tell
 
@@ -46,10 +47,22 @@ def section_html(story: Story) -> str:
 <p class="note">{escape(_words(story))}</p>
 <div class="cards" style="margin:12px 0">{cards}</div>
 <figure class="panel"><figcaption><h3>Who trained what, and when</h3><span>{_key(story)}</span>
-</figcaption>{picture(story)}</figure>
+</figcaption>{picture(story)}</figure>{_map(story)}
 <div class="tablebox" style="margin-top:12px"><table>{_vehicles(story)}</table></div>
 <div class="tablebox" style="margin-top:12px"><table>{_rounds(story)}</table></div>
 </section>"""
+
+
+def _map(story: Story) -> str:
+    """Where the vehicles were, if they said it."""
+    drawn = map_picture(story)
+    if drawn is None:
+        return ""
+    return (
+        '<figure class="panel" style="margin-top:12px"><figcaption><h3>Who trained with whom, and '
+        f"where</h3><span>round {drawn.round} as it began; numbers are stages of each cluster's "
+        f"first pipeline, the dashed circle holds everybody</span></figcaption>{drawn.svg}</figure>"
+    )
 
 
 def _words(story: Story) -> str:

@@ -130,7 +130,7 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             }
             for vehicle in vehicles
         },
-        "orders": [_told(at_s, order) for at_s, order in watch.told],
+        "orders": [_told(at_s, order, watch.places_m[order.order]) for at_s, order in watch.told],
         "encoder": str(encoder),
         "encoder_hash": identity,
         "rounds": reports,
@@ -170,7 +170,7 @@ def summary(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _told(at_s: float, order: Order) -> dict[str, Any]:
+def _told(at_s: float, order: Order, places_m: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     """An order as :mod:`.story` reads it."""
     return {
         "at_s": at_s,
@@ -182,6 +182,7 @@ def _told(at_s: float, order: Order) -> dict[str, Any]:
         "end_step": order.end_step,
         "rotation_period": order.rotation_period,
         "pipelines": [partition.as_json() for partition in order.pipelines],
+        "places_m": {name: list(place) for name, place in places_m.items()},
     }
 
 

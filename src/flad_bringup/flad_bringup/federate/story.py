@@ -33,6 +33,8 @@ class Turn:
     """Of each the number of units by stage, heads not counted."""
     rotation_period: int
     end_step: int
+    places_m: Mapping[str, tuple[float, float]]
+    """Where vehicles had said that they were, of this client or not."""
 
     def pipeline(self, step: int) -> int:
         """Whose turn a step is, as :class:`flad_pipeline.round.order.Order` says."""
@@ -162,6 +164,7 @@ def _turn(order: Mapping[str, Any], began_s: float) -> Turn:
         units=tuple(tuple(span.last - span.first + 1 for span in p.stages) for p in partitions),
         rotation_period=order["rotation_period"],
         end_step=order["end_step"],
+        places_m={name: (x, y) for name, (x, y) in order.get("places_m", {}).items()},
     )
 
 

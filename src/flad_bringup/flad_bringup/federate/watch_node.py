@@ -10,13 +10,14 @@ from typing import Any
 import rclpy
 from action_msgs.msg import GoalStatus
 from flad_msgs.action import TrainRound
-from flad_msgs.msg import TrainOrder, TrainStatus
+from flad_msgs.msg import FleetVehicle, TrainOrder, TrainStatus
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from flad_common.ros.qos import MANY
+from flad_edge.ros.planning_messages import FLEET
 from flad_pipeline.ros.round_messages import (
     ORDERS,
     ROUND,
@@ -37,6 +38,7 @@ class FederationWatch:
         domain_id: of ROS.
         on_event: told what the edge says.
         again_s: an edge that says nothing of the round for so long is asked again.
+        on_status: told every word of a vehicle.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class FederationWatch:
         on_event: Callable[[str], None] = lambda _: None,
         *,
         again_s: float = _AGAIN_S,
+        on_status: Callable[[Status], None] = lambda _: None,
     ) -> None:
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain_id)
@@ -52,6 +55,7 @@ class FederationWatch:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._on_event, self._again_s = on_event, again_s
+        self._tell_status = on_status
         self.statuses: dict[str, Status] = {}
         self.heard_s: dict[str, float] = {}
         self.most_bytes: dict[str, int] = {}
@@ -60,8 +64,13 @@ class FederationWatch:
         """The newest that says TRAIN, by client."""
         self.told: list[tuple[float, Order]] = []
         """Every one that says TRAIN, with the time at which it was first heard."""
+        self.places_m: dict[int, dict[str, tuple[float, float]]] = {}
+        """Where vehicles had said that they were, by the number of such an order."""
+        self.place_m: dict[str, tuple[float, float]] = {}
+        """Where each vehicle said last that it is."""
         self._node.create_subscription(TrainStatus, STATUSES, self._on_status, MANY)
         self._node.create_subscription(TrainOrder, ORDERS, self._on_order, MANY)
+        self._node.create_subscription(FleetVehicle, FLEET, self._on_place, MANY)
         self._client = ActionClient(self._node, TrainRound, ROUND)
         self._goal: Any = None
         self._asked: list[Any] = []
@@ -121,6 +130,7 @@ class FederationWatch:
         most = max(self.most_bytes.get(status.vehicle, 0), status.resident_bytes)
         self.most_bytes[status.vehicle] = most
         self.heard_s[status.vehicle] = time.monotonic()
+        self._tell_status(status)
 
     def _on_order(self, msg: TrainOrder) -> None:
         order = order_from_msg(msg)
@@ -128,6 +138,10 @@ class FederationWatch:
             self.orders[order.client] = order
             if order.order not in {one.order for _, one in self.told}:  # orders are repeated
                 self.told.append((time.monotonic(), order))
+                self.places_m[order.order] = dict(self.place_m)
+
+    def _on_place(self, msg: FleetVehicle) -> None:
+        self.place_m[msg.vehicle] = (msg.x, msg.y)
 
     def _on_feedback(self, message: Any) -> None:
         self._edge_heard_s = time.monotonic()
