@@ -21,6 +21,7 @@ from flad_carla.route_planner import RoadOption, RoutePoint
 from flad_planner.geometry import Pose2
 from flad_planner.plan import RawPlan
 from flad_planner.planner import Ego, Planner, PlannerConfig
+from flad_planner.pursuit import PursuitConfig
 
 DT_S = 0.05
 HALF_LENGTH, HALF_WIDTH = 2.45, 0.92
@@ -132,9 +133,9 @@ def drive(
     **expert_parts,
 ) -> Drive:
     """Drive; ``others(t, ego)`` and ``lights(t)`` tell the world at each moment."""
-    config = ExpertConfig(wheelbase_m=_WHEELBASE_M, full_steer_deg=math.degrees(_FULL_STEER_RAD))
-    expert = Expert(route, side_lanes=side_lanes, config=config, **expert_parts)
-    planner = Planner(PlannerConfig())
+    expert = Expert(route, side_lanes=side_lanes, config=ExpertConfig(), **expert_parts)
+    car = PursuitConfig(wheelbase_m=_WHEELBASE_M, full_steer_deg=math.degrees(_FULL_STEER_RAD))
+    planner = Planner(PlannerConfig(pursuit=car))
     yaw = math.radians(route[0].yaw)
     ego = start or EgoState(route[0].x, route[0].y, yaw, 0.0, HALF_LENGTH, HALF_WIDTH)
     log = Drive()

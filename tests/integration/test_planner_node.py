@@ -8,7 +8,11 @@ import time
 
 import pytest
 import rclpy
-from carla_msgs.msg import CarlaEgoVehicleControl
+from carla_msgs.msg import (
+    CarlaEgoVehicleControl,
+    CarlaEgoVehicleInfo,
+    CarlaEgoVehicleInfoWheel,
+)
 from flad_msgs.msg import Plan, PlannerStatus, ScenePrediction
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -50,6 +54,9 @@ class Stand:
         )
         self.override_pub = self.node.create_publisher(
             Bool, f"{base}/vehicle_control_manual_override", LATCHED
+        )
+        self.info_pub = self.node.create_publisher(
+            CarlaEgoVehicleInfo, f"{base}/vehicle_info", LATCHED
         )
         self.heard = {name: [] for name in ("control", "status", "path", "markers")}
         for name, kind, topic, qos in (
@@ -93,11 +100,20 @@ class Stand:
         msg.twist.twist.linear.x = speed_mps
         self.odometry_pub.publish(msg)
 
-    def plan(self, speed_mps=6.0, xs=None):
+    def info(self, full_steer_deg, wheelbase_m=2.8):
+        """The geometry of the car."""
+        msg = CarlaEgoVehicleInfo()
+        for along, angle in ((0.5, full_steer_deg), (-0.5, 0.0)):
+            wheel = CarlaEgoVehicleInfoWheel(max_steer_angle=math.radians(angle))
+            wheel.position.x = along * wheelbase_m
+            msg.wheels.append(wheel)
+        self.info_pub.publish(msg)
+
+    def plan(self, speed_mps=6.0, xs=None, left_m=0.0):
         msg = Plan(step_s=0.5, source="test")
         self.stamp(msg)
         msg.x = xs or [speed_mps * 0.5 * (i + 1) for i in range(5)]
-        msg.y = [0.0] * len(msg.x)
+        msg.y = [left_m] * len(msg.x)
         self.plan_pub.publish(msg)
 
     def prediction(self, *ahead_m):
@@ -307,3 +323,27 @@ def test_a_wrong_parameter_ends_it_with_words(tmp_path, parameters, words):
         child = supervisor.start("planner", command)
         assert supervisor.wait(child, deadline_s=30.0) != 0
         assert words in child.tail(100)
+
+
+def steers(stand):
+    """What it answers to a plan to the left."""
+    count = len(stand.heard["control"])
+    stand.odometry()
+    stand.plan(left_m=0.5)
+    stand.until(lambda: len(stand.heard["control"]) > count, "a control")
+    return stand.heard["control"][-1].steer
+
+
+def test_it_steers_the_car_that_the_vehicle_info_describes(stand):
+    one = stand(mode="lockstep", plan_period_s=0.05, **{"planner.control_period_s": 0.05})
+    one.info(30.0)
+    one.until(lambda: steers(one) < 0.0, "steering")
+    wanted = one.heard["control"][-1].steer
+
+    one.info(60.0)  # the same wheels' angle is half of its full lock
+    one.until(lambda: steers(one) == pytest.approx(0.5 * wanted, rel=0.02), "the other car")
+
+    for nonsense in (120.0, 0.0):
+        one.info(nonsense)
+        for _ in range(20):
+            assert steers(one) == pytest.approx(0.5 * wanted, rel=0.02)

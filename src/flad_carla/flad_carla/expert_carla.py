@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import carla
@@ -42,7 +41,7 @@ class MapExpert:
         config: ExpertConfig | None = None,
     ) -> None:
         self._route = route
-        self._config = _for_car(config or ExpertConfig(), view.ego)
+        self._config = config or ExpertConfig()
         self._road = road = Road(town_map)
         self.stop_lines: dict[int, tuple[LanePoint, ...]] = {
             light.actor_id: road.stop_lines(light.trigger)
@@ -117,14 +116,6 @@ class MapExpert:
             here = self._road.lane_at(p.x, p.y, p.z)
             self._sides[index] = (_side(self._road, here, -1), _side(self._road, here, 1))
         return self._sides[index]
-
-
-def _for_car(config: ExpertConfig, car: carla.Vehicle) -> ExpertConfig:
-    """The configuration with this car's geometry, where the simulator tells it."""
-    wheels = car.get_physics_control().wheels
-    if not wheels or wheels[0].max_steer_angle <= 0.0:
-        return config
-    return replace(config, full_steer_deg=float(wheels[0].max_steer_angle))
 
 
 def _side(road: Road, here: LanePoint | None, sign: int) -> SideLane:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flad_common.config import knob, section
 from flad_planner.control import Control, clamp
@@ -72,14 +72,20 @@ class LmdriveLaw:
         Both points are in the vehicle's frame, x forward and y left, in metres; ``most_mps`` is the
         speed that must not be exceeded whatever they imply.
         """
+        aim = ((near[0] + far[0]) / 2.0, (near[1] + far[1]) / 2.0)
+        steer = self.steer_towards(aim, speed_mps)
+        return replace(self.pedals(near, far, speed_mps, most_mps), steer=steer)
+
+    def pedals(
+        self, near: Point, far: Point, speed_mps: float, most_mps: float = math.inf
+    ) -> Control:
+        """The same without its steering, for who steers otherwise."""
         c = self._config
         desired_mps = min(most_mps, desired_speed_mps(near, far))
         brakes = desired_mps < c.brake_below_mps or speed_mps / desired_mps > c.brake_ratio
-        aim = ((near[0] + far[0]) / 2.0, (near[1] + far[1]) / 2.0)
-        steer = self.steer_towards(aim, speed_mps)
         throttle = self._speed.step(clamp(desired_mps - speed_mps, 0.0, c.clip_delta_mps))
         throttle = 0.0 if brakes else clamp(throttle, 0.0, c.max_throttle)
-        return Control(throttle=throttle, steer=steer, brake=1.0 if brakes else 0.0)
+        return Control(throttle=throttle, brake=1.0 if brakes else 0.0)
 
     def steer_towards(self, aim: Point, speed_mps: float) -> float:
         """Steering towards a point in the vehicle's frame; positive is right."""

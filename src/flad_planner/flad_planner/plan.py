@@ -110,6 +110,11 @@ class AnchoredPlan:
             *(pose_at_stamp.to_world(p) for p in plan.points),
         )
 
+    @property
+    def length_m(self) -> float:
+        """Of the whole path."""
+        return sum(math.dist(a, b) for a, b in pairwise(self.path))
+
     def age_s(self, now_ns: int) -> float:
         """Seconds since the plan's stamp."""
         return (now_ns - self.plan.stamp_ns) * 1e-9

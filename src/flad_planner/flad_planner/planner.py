@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from flad_common.config import knob, section
@@ -20,13 +20,16 @@ from flad_planner.collision_monitor import (
     speed_limit,
 )
 from flad_planner.control import FULL_BRAKE, Control, control_complaint
+from flad_planner.creep import Creep, CreepConfig
 from flad_planner.geometry import Point, Pose2, PoseHistory
 from flad_planner.lmdrive_law import LmdriveLaw, LmdriveLawConfig, desired_speed_mps
 from flad_planner.manual import ManualConfig, ManualOverride
 from flad_planner.plan import AnchoredPlan, Plan, PlanLimits, RawPlan, complaint
+from flad_planner.pursuit import PursuitConfig, ahead_m, steer
 from flad_planner.stop import Stop, StopConfig
 from flad_planner.tracking import Box, Tracker
 
+STEERINGS = ("pursuit", "lmdrive")
 _JUMP_M = 5.0  # more than a collision moves a vehicle in one step
 
 
@@ -50,14 +53,23 @@ class PlannerConfig:
     )
     history_s: float = knob(3.0, unit="s", doc="How long past poses are kept for late plans.")
     limits: PlanLimits = section(PlanLimits, doc="What a plan may ask for.")
+    steering: str = knob(
+        "pursuit",
+        unit="name",
+        doc="``pursuit`` (pure pursuit of the plan's path) or ``lmdrive`` (its PID).",
+    )
+    pursuit: PursuitConfig = section(PursuitConfig, doc="Pure pursuit.")
     law: LmdriveLawConfig = section(LmdriveLawConfig, doc="LMDrive's control law.")
     monitor: MonitorConfig = section(MonitorConfig, doc="Slowing down for who is in the way.")
+    creep: CreepConfig = section(CreepConfig, doc="Rolling after standing for long.")
     stop: StopConfig = section(StopConfig, doc="Braking without a plan.")
     manual: ManualConfig = section(ManualConfig, doc="Manual override.")
 
     def __post_init__(self) -> None:
         if not self.control_period_s > 0.0:
             raise ValueError(f"control_period_s must be positive, got {self.control_period_s}")
+        if self.steering not in STEERINGS:
+            raise ValueError(f"steering must be one of {STEERINGS}, got {self.steering!r}")
         if self.history_s < self.limits.stale_after_s:
             raise ValueError(
                 f"history_s ({self.history_s}) must cover limits.stale_after_s "
@@ -101,6 +113,8 @@ class Planner:
     def __init__(self, config: PlannerConfig) -> None:
         self._config = config
         self._law = LmdriveLaw(config.law)
+        self._pursuit = config.pursuit
+        self._creep = Creep(config.creep)
         self.manual = ManualOverride(config.manual)
         self._history = PoseHistory(config.history_s)
         self._tracker = Tracker(config.monitor.tracking)
@@ -111,6 +125,7 @@ class Planner:
 
     def _forget(self) -> None:
         self._law.reset()
+        self._creep.reset()
         self._active: AnchoredPlan | None = None
         self._early: Plan | None = None  # came before the odometry of its stamp
         self._refusal = ""
@@ -118,6 +133,7 @@ class Planner:
         self._ego: Ego | None = None
         self._dt_s = 0.0
         self._held = FULL_BRAKE
+        self.is_creeping = False
         self._limit: SpeedLimit | None = None
         self._seen_ns = -1
         self._tracker.clear()
@@ -127,6 +143,16 @@ class Planner:
     def active_plan(self) -> AnchoredPlan | None:
         """The plan that is followed, or the last one that was."""
         return self._active
+
+    def know_car(self, wheelbase_m: float, full_steer_deg: float) -> None:
+        """Take the geometry of the car that is steered.
+
+        Raises:
+            ValueError: if no car has it.
+        """
+        self._pursuit = replace(
+            self._pursuit, wheelbase_m=wheelbase_m, full_steer_deg=full_steer_deg
+        )
 
     def observe(self, ego: Ego) -> None:
         """Take odometry.
@@ -213,7 +239,7 @@ class Planner:
         self._stop = None
         control = self._follow(self._active, ego, age_s)
         state = PlannerState.REFUSED if self._refusal else PlannerState.FOLLOWING
-        slows = str(self._limit) if self._limit else ""
+        slows = str(self._limit) if self._limit else "creeping" if self.is_creeping else ""
         return self._decision(control, state, "; ".join(filter(None, (self._refusal, slows))))
 
     def _anchor(self, plan: Plan) -> str | None:
@@ -230,16 +256,47 @@ class Planner:
         return reason
 
     def _follow(self, active: AnchoredPlan, ego: Ego, age_s: float) -> Control:
-        """LMDrive's law on the points of 0.5 s and 1 s from now, at its own rate."""
+        """LMDrive's pedals for the points of 0.5 s and 1 s from now, and the steering."""
         period_ns = round(self._config.control_period_s * 1e9)
         if self._law_ns is None or ego.stamp_ns - self._law_ns > period_ns - 1_000_000:
             near, far = _targets(active, ego.pose, age_s)
+            if self._creeps(ego):
+                self._law_ns, self._limit = ego.stamp_ns, None
+                half_m = 0.5 * self._config.creep.speed_mps
+                pedals = self._law.pedals((half_m, 0.0), (2.0 * half_m, 0.0), ego.speed_mps)
+                self._held = replace(pedals, steer=self._held.steer)
+                return self._held
             self._limit = self._slower(active, ego, desired_speed_mps(near, far))
             most_mps = self._limit.speed_mps if self._limit else math.inf
-            self._held = self._law.step(near, far, ego.speed_mps, most_mps)
+            if self._config.steering == "lmdrive":
+                self._held = self._law.step(near, far, ego.speed_mps, most_mps)
+            else:
+                pedals = self._law.pedals(near, far, ego.speed_mps, most_mps)
+                self._held = replace(pedals, steer=self._pursue(active, ego))
             self._law_ns = ego.stamp_ns
             self.num_slowed += self._limit is not None
         return self._held
+
+    def _creeps(self, ego: Ego) -> bool:
+        """Whether it is time to roll straight on, as the monitor sees it."""
+        config = self._config.monitor
+        if not config.enabled or self._seen_ns < 0:
+            return False
+        speed_mps = self._config.creep.speed_mps
+        path = [ego.pose.to_world((arc_m, 0.0)) for arc_m in arcs_m(speed_mps, config)]
+        users = self._tracker.users(ego.stamp_ns * 1e-9)
+        limit = speed_limit(path, speed_mps, users, config)
+        is_free = limit is None or limit.speed_mps >= speed_mps
+        self.is_creeping = self._creep.step(ego.stamp_ns * 1e-9, ego.speed_mps, is_free=is_free)
+        return self.is_creeping
+
+    def _pursue(self, active: AnchoredPlan, ego: Ego) -> float:
+        """Pure pursuit's steering; what it was where the path is too short to have a direction."""
+        config = self._pursuit
+        here = (ego.pose.x_m, ego.pose.y_m)
+        if active.length_m < config.least_path_m:
+            return self._held.steer
+        return steer(ego.pose.to_local(active.ahead(here, ahead_m(ego.speed_mps, config))), config)
 
     def _slower(self, active: AnchoredPlan, ego: Ego, desired_mps: float) -> SpeedLimit | None:
         """What the monitor allows, if that is less than desired."""
@@ -260,14 +317,19 @@ class Planner:
             self._law_ns = None
         brake = self._stop.step(ego.speed_mps, self._dt_s)
         standing = ego.speed_mps < self._config.stop.standing_mps
-        here = (ego.pose.x_m, ego.pose.y_m)
-        aim = ego.pose.to_local(active.ahead(here, max(3.0, 0.75 * ego.speed_mps)))
-        steer = 0.0 if standing else self._law.steer_towards(aim, ego.speed_mps)
+        if standing:
+            turned = 0.0
+        elif self._config.steering == "lmdrive":
+            here = (ego.pose.x_m, ego.pose.y_m)
+            aim = ego.pose.to_local(active.ahead(here, max(3.0, 0.75 * ego.speed_mps)))
+            turned = self._law.steer_towards(aim, ego.speed_mps)
+        else:
+            turned = self._pursue(active, ego)
         state = PlannerState.STOPPED if standing else PlannerState.STALE
         reason = f"the newest plan is {age_s:.2f} s old"
         if self._refusal:
             reason = f"{reason}; {self._refusal}"
-        return self._decision(Control(steer=steer, brake=brake), state, reason)
+        return self._decision(Control(steer=turned, brake=brake), state, reason)
 
     def _decision(self, control: Control, state: PlannerState, reason: str) -> Decision:
         age_s, desired_mps = -1.0, 0.0

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from carla_msgs.msg import CarlaEgoVehicleControl
+from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from flad_msgs.msg import Plan as PlanMsg
 from flad_msgs.msg import PlannerStatus, ScenePrediction
@@ -80,6 +80,7 @@ class PlannerNode(ManagedNode):
         self._config = from_node(PlannerNodeConfig, self)
         self._lockstep = self._config.mode == "lockstep"
         self._planner = Planner(self._config.planner)
+        self._car: tuple[float, float] | None = None  # wheelbase, full steer
         self._control_pub = self.create_lifecycle_publisher(
             CarlaEgoVehicleControl, "control", CONTROL
         )
@@ -91,6 +92,7 @@ class PlannerNode(ManagedNode):
         )
         self._inputs = [
             self.create_subscription(Odometry, "odometry", self._on_odometry, STATE),
+            self.create_subscription(CarlaEgoVehicleInfo, "vehicle_info", self._on_info, LATCHED),
             self.create_subscription(PlanMsg, "plan", self._on_plan, STATE),
             self.create_subscription(
                 ScenePrediction, "scene_prediction", self._on_prediction, STATE
@@ -111,6 +113,8 @@ class PlannerNode(ManagedNode):
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Start afresh: the vehicle is held until the first plan."""
         self._planner = Planner(self._config.planner)
+        if self._car is not None:
+            self._planner.know_car(*self._car)
         self._waiting: list[Odometry] = []  # odometry whose plan has not come yet
         self._plans: dict[int, RawPlan] = {}  # by stamp, lockstep only
         self._boxes: dict[int, list[Box]] = {}  # likewise
@@ -187,6 +191,18 @@ class PlannerNode(ManagedNode):
             self._answer()
         else:
             self._planner.see(stamp_ns, boxes)
+
+    def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
+        """The car's geometry; what cannot be of a car is told and left alone."""
+        car = convert.car_of(msg)
+        if car is None:
+            return
+        try:
+            self._planner.know_car(*car)
+        except ValueError as error:
+            self.get_logger().warning(f"vehicle_info is not used: {error}")
+            return
+        self._car = car
 
     def _on_override(self, msg: Bool) -> None:
         if not self._control_pub.is_activated:

@@ -14,8 +14,6 @@ from flad_carla.expert.idm import Lead, idm_acceleration
 from flad_carla.expert.path import RoutePath, speed_envelope
 from flad_carla.expert.rules import Rules, held_by_lights
 from flad_carla.expert.scene import Light, StopLine
-from flad_carla.expert.steering import Aim
-from flad_planner.lmdrive_law import LmdriveLaw, LmdriveLawConfig
 
 
 def _polygon(pose, half):
@@ -185,25 +183,3 @@ def test_a_red_light_holds_whom_it_faces():
     assert limit[0] == pytest.approx(50.0 - 30.0 - 2.3)
     assert np.isinf(limit[1:]).all()
     assert np.isinf(held_by_lights(others, [line], {5: Light.GREEN})).all()
-
-
-# --- aiming -------------------------------------------------------------------------------------
-
-
-def test_the_aim_makes_the_law_steer_what_pursuit_wants():
-    """After any past, the planner's own law answers the turned aim with pure pursuit's steering."""
-    law_config = LmdriveLawConfig()
-    law, aim = LmdriveLaw(law_config), Aim(2.85, math.radians(70.0), law_config)
-    rng = np.random.default_rng(1)
-    for i in range(120):
-        target = rng.uniform(-0.6, 0.6) if i > 60 else 0.5  # a long bend, then anything
-        near = (6.0, target)
-        angle = math.atan2(target, 6.0)
-        middle = (6.0, target)
-        turned = aim.turn(8.0, near, middle)
-        point = (6.0 * math.cos(angle + turned), -6.0 * math.sin(angle + turned))
-        steer = law.step(point, point, 8.0).steer
-        wheel = math.atan(2 * 2.85 * (target / math.hypot(*near)) / math.hypot(*near))
-        if abs(turned) < 0.13:  # not held back by the bound on the displacement
-            assert steer == pytest.approx(wheel / math.radians(70.0), abs=0.02)
-    assert abs(turned) < 0.14

@@ -19,6 +19,7 @@ _SIMULATOR_S = 120.0
 PLANNER_TOPICS = {
     "odometry": "/carla/{vehicle}/odometry",
     "control": "/carla/{vehicle}/vehicle_control_cmd",
+    "vehicle_info": "/carla/{vehicle}/vehicle_info",
     "manual_control": "/carla/{vehicle}/vehicle_control_cmd_manual",
     "manual_override": "/carla/{vehicle}/vehicle_control_manual_override",
     "diagnostics": "/diagnostics",

@@ -45,11 +45,8 @@ class ExpertConfig:
     gap_oncoming_s: float = knob(2.0, unit="s", doc="Spare time to who comes towards us.")
     # Getting out of a deadlock
     patience_s: float = knob(25.0, unit="s", doc="Standing this long, margins start to shrink.")
-    # Car
-    wheelbase_m: float = knob(2.85, unit="m", doc="Of the driven car.")
-    full_steer_deg: float = knob(70.0, unit="deg", doc="Angle of its front wheels at full lock.")
     # Path
-    recover_m: float = knob(6.0, unit="m", doc="Length over which a sideways error is corrected.")
+    recover_m: float = knob(3.0, unit="m", doc="Length over which a sideways error is corrected.")
 
     def __post_init__(self) -> None:
         for field in fields(self):

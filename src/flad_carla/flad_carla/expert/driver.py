@@ -23,9 +23,7 @@ from flad_carla.expert.path import RoutePath, speed_envelope
 from flad_carla.expert.profile import Profile, Roller, resting_speed
 from flad_carla.expert.rules import Rules, RuleView, held_by_lights
 from flad_carla.expert.scene import Agents, EgoState, FloatArray, Kind, Scene, StopBox, StopLine
-from flad_carla.expert.steering import Aim
 from flad_carla.route_planner import RoutePoint
-from flad_planner.lmdrive_law import LmdriveLawConfig
 
 STEP_S = 0.5
 NUM_POINTS = 5
@@ -73,9 +71,6 @@ class Expert:
         self._lines = tuple(stop_lines)
         self._rules = Rules(self.path, stop_lines, stop_boxes, self._config)
         self._roller = Roller(self._config)
-        self._aim = Aim(
-            self._config.wheelbase_m, math.radians(self._config.full_steer_deg), LmdriveLawConfig()
-        )
         self._lanes = LaneUse(self.path, side_lanes, self._config)
         self._s = 0.0
         self._side = 0.0
@@ -236,24 +231,6 @@ class Expert:
         here = float(self._lanes.offset(np.array([self._s]))[0])
         return np.asarray((self._side - here) * np.exp(-way_m / self._config.recover_m))
 
-    def _aimed(
-        self, ego: EgoState, forward: FloatArray, right: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """The waypoints with the first two turned so that the planner keeps to the path."""
-        ahead = self._aim.lookahead_m(ego.speed)
-        half_base = 0.5 * self._config.wheelbase_m
-        s = np.array([self._s + ahead - half_base])
-        x, y, _ = self.path.at(s, self._lanes.offset(s))
-        c, n = math.cos(ego.yaw), math.sin(ego.yaw)
-        dx, dy = float(x[0]) - ego.x, float(y[0]) - ego.y
-        near = (c * dx + n * dy + half_base, -n * dx + c * dy)
-        aim = (float(forward[0] + forward[1]) / 2.0, float(right[0] + right[1]) / 2.0)
-        turn = self._aim.turn(ego.speed, near, aim)
-        c, n = math.cos(turn), math.sin(turn)
-        turned_forward = np.concatenate([c * forward[:2] - n * right[:2], forward[2:]])
-        turned_right = np.concatenate([n * forward[:2] + c * right[:2], right[2:]])
-        return turned_forward, turned_right
-
     def _decision(
         self,
         ego: EgoState,
@@ -270,7 +247,6 @@ class Expert:
         c, n = math.cos(ego.yaw), math.sin(ego.yaw)
         forward = c * (x - ego.x) + n * (y - ego.y)
         right = -n * (x - ego.x) + c * (y - ego.y)
-        forward, right = self._aimed(ego, forward, right)
         slows = profile.accel_mps2 < -0.1 or ego.speed < 0.5
         kinds = {int(agents.ids[r]): Kind(int(agents.kind[r])) for r in range(len(agents))}
         lead = profile.lead

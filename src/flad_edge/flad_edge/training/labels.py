@@ -2,7 +2,7 @@
 """What a frame of a recording teaches: where to be next, and what stood in the way.
 
 The waypoints are the expert's plan, not where the vehicle was later. The plan is what the planner
-followed, aim included; it knows of nothing that comes later (a light that turns green in 0.4 s, a
+followed; it knows of nothing that comes later (a light that turns green in 0.4 s, a
 kick of the recorder), and it is the expert's where somebody else drove (DAgger). Recordings without
 a plan, such as LMDrive's own, teach later positions.
 """

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 
 from builtin_interfaces.msg import Time
-from carla_msgs.msg import CarlaEgoVehicleControl
+from carla_msgs.msg import CarlaEgoVehicleControl, CarlaEgoVehicleInfo
 from flad_msgs.msg import Plan as PlanMsg
 from flad_msgs.msg import PlannerStatus, ScenePrediction
 from geometry_msgs.msg import Point as PointMsg
@@ -134,3 +134,12 @@ def marker_msgs(
     text.scale.z = 0.8
     text.text = f"{decision.state.name} {decision.reason}".strip()
     return MarkerArray(markers=[balls, text])
+
+
+def car_of(msg: CarlaEgoVehicleInfo) -> tuple[float, float] | None:
+    """Wheelbase in metres and full steering angle in degrees; None where the wheels are unknown."""
+    steer_rad = max((wheel.max_steer_angle for wheel in msg.wheels), default=0.0)
+    along = [wheel.position.x for wheel in msg.wheels]
+    if not along or not steer_rad > 0.0:
+        return None
+    return round(max(along) - min(along), 2), round(math.degrees(steer_rad), 2)
