@@ -172,10 +172,10 @@ class FleetPlanner:
         free = [i for i, m in enumerate(limited) if m.name not in taken]
         clustering = self._config.clustering
         for _ in range(_TRIES):
-            found = cluster_vehicles(_of(there, free), self._needs, clustering)
+            around = _of(there, free)
+            found = cluster_vehicles(around, self._needs, clustering)
             for i in found.left_over:
-                name = limited[free[i]].name
-                left_over.setdefault(name, "its neighbours are too few for the model")
+                left_over.setdefault(limited[free[i]].name, self._too_few(i, around, clustering))
             planned = [
                 self._planned([limited[free[i]] for i in chosen], left_over)
                 for chosen in found.clusters
@@ -211,6 +211,18 @@ class FleetPlanner:
                 f"in {member.dwell_s:.0f} s it can do {can:.3g} FLOP, {must:.3g} are needed (Eq. 1)"
             )
         return kind
+
+    def _too_few(self, i: int, there: Neighbourhood, clustering: ClusteringConfig) -> str:
+        """Why a vehicle found no cluster, in the terms of Eq. 6."""
+        near = [j for j in range(len(there)) if j == i or there.reachable[i, j]]
+        has, work = float(there.memory_bytes[near].sum()), float(there.work_flops[near].sum())
+        need = clustering.memory_redundancy * self._needs.capacity_bytes
+        return (
+            f"it and the {len(near) - 1} free vehicles in its reach are too few for the model: "
+            f"{has / 1e9:.2f} GB and {work:.3g} FLOP; a cluster of at most {clustering.most}, each "
+            f"in reach of all, needs {need / 1e9:.2f} GB and "
+            f"{clustering.redundancy * self._needs.flops:.3g} FLOP (Eq. 6)"
+        )
 
     def _bytes(self, member: Member) -> float:
         return member.available_bytes or self._devices[member.device].available_bytes
