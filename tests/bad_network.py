@@ -38,6 +38,10 @@ class BadLink:
     def name(self) -> str:
         return self._link.name
 
+    @property
+    def blocks(self) -> bool:
+        return False
+
     def open(self, events: LinkEvents) -> None:
         self._link.open(events)
 

@@ -55,7 +55,8 @@ def test_messages_survive_loss_repetition_and_reordering(texts, lose, repeat, se
 
     now_s = 0.0
     while outgoing.num_bytes or len(arrived) < len(texts):
-        soonest_s = min([outgoing.due_s(), *(time_s for time_s, _ in on_the_way)])
+        due_s = [outgoing.due_s(), incoming.ack_due_s]
+        soonest_s = min([*due_s, *(time_s for time_s, _ in on_the_way)])
         now_s = max(now_s + 0.001, min(soonest_s, now_s + 1.0))
         assert now_s < 3600.0, f"{len(arrived)} of {len(texts)} messages after {now_s:.0f} s"
         while (packet := outgoing.next_packet(now_s)) is not None:
@@ -66,8 +67,8 @@ def test_messages_survive_loss_repetition_and_reordering(texts, lose, repeat, se
             if isinstance(item[1], Ack):
                 outgoing.on_ack(item[1], now_s)
             else:
-                arrived += [read(message) for message in incoming.on_data(item[1])]
-        if incoming.ack_due:
+                arrived += [read(message) for message in incoming.on_data(item[1], now_s)]
+        if now_s >= incoming.ack_due_s:
             post(incoming.ack(has_room=numbers.random() < 0.7), now_s)
 
     assert arrived == texts
@@ -100,12 +101,33 @@ def test_a_small_window_never_waits_for_a_repetition(window_bytes):
         while (packet := outgoing.next_packet(now_s)) is not None:
             on_the_way.append(packet)
         for packet in arrived:
-            incoming.on_data(packet)
-            if incoming.ack_due:
+            incoming.on_data(packet, now_s)
+            if now_s >= incoming.ack_due_s:
                 outgoing.on_ack(incoming.ack(has_room=True), now_s)
+        if now_s >= incoming.ack_due_s:
+            outgoing.on_ack(incoming.ack(has_room=True), now_s)
         assert now_s < 1.0
 
     assert outgoing.num_repeated == 0
+
+
+def test_word_of_arrival_waits_a_moment_for_more_to_say_but_not_with_a_gap():
+    config = ChannelConfig(chunk_bytes=4, credits=8)
+    outgoing, incoming = Outgoing(config), Incoming(config)
+    for _ in range(4):
+        push(outgoing, b"abcd")
+    packets = [outgoing.next_packet(0.0) for _ in range(4)]
+    assert incoming.ack_due_s == float("inf")
+
+    incoming.on_data(packets[0], 1.0)
+    assert 1.0 < incoming.ack_due_s <= 1.0 + config.ack_after_s
+    incoming.on_data(packets[1], 1.001)
+    assert incoming.ack_due_s < 1.0
+
+    assert incoming.ack(has_room=True).ack == 2
+    assert incoming.ack_due_s == float("inf")
+    incoming.on_data(packets[3], 2.0)
+    assert incoming.ack_due_s < 2.0
 
 
 def test_a_packet_of_a_gap_is_repeated_before_its_time_and_one_in_flight_is_not():
@@ -129,7 +151,7 @@ def test_a_full_mailbox_stops_the_sender_and_a_lost_word_of_room_does_not_stop_i
         push(outgoing, b"abcd")
     now_s = 0.0
     while (packet := outgoing.next_packet(now_s)) is not None:
-        incoming.on_data(packet)
+        incoming.on_data(packet, now_s)
         outgoing.on_ack(incoming.ack(has_room=False), now_s)
     assert outgoing.num_bytes == 4 * 4  # the first credits are used up
 

@@ -48,6 +48,10 @@ class Ear:
     def name(self) -> str:
         return self._link.name
 
+    @property
+    def blocks(self) -> bool:
+        return False
+
     def open(self, events: LinkEvents) -> None:
         self._link.open(events)
 

@@ -20,7 +20,7 @@ from flad_pipeline.group.packet import Packet
 _RTT_GAIN = 1.0 / 8.0
 _DEVIATION_GAIN = 1.0 / 4.0
 _MAX_REPEAT_S = 2.0
-# Packets that are acknowledged together; as many always fit a sender's window.
+# Packets that are acknowledged together, if they come soon; as many always fit a sender's window.
 _ACK_EVERY = 2
 # The window shrinks by this when packets queue up in the network.
 _SHRINK = 0.8
@@ -47,7 +47,13 @@ class ChannelConfig:
         0.3, unit="s", doc="No packet is repeated earlier, unless a later one has arrived."
     )
 
+    ack_after_s: float = knob(
+        0.01, unit="s", doc="Longest wait for more to acknowledge, or to send, with one packet."
+    )
+
     def __post_init__(self) -> None:
+        if not self.ack_after_s >= 0.0:
+            raise ValueError(f"ack_after_s must not be negative, got {self.ack_after_s}")
         if self.chunk_bytes < 1:
             raise ValueError(f"chunk_bytes must be at least 1, got {self.chunk_bytes}")
         if self.credits < _ACK_EVERY:
@@ -241,19 +247,22 @@ class Incoming:
     """What comes from one member. Single-threaded."""
 
     def __init__(self, config: ChannelConfig) -> None:
-        self._credits = config.credits
+        self._credits, self._ack_after_s = config.credits, config.ack_after_s
         self._next = 0
         self._held: dict[int, Packet] = {}
         self._pieces: list[Packet] = []
         self._unsaid = 0
+        self._unsaid_s = 0.0
         self._must_say = False
         self.num_repeated = 0
         self.num_unusable = 0
 
     @property
-    def ack_due(self) -> bool:
-        """Whether the sender should be told something."""
-        return self._must_say or self._unsaid >= _ACK_EVERY
+    def ack_due_s(self) -> float:
+        """When the sender should be told something, if nothing goes there earlier."""
+        if self._must_say or self._unsaid >= _ACK_EVERY:
+            return float("-inf")
+        return self._unsaid_s + self._ack_after_s if self._unsaid else float("inf")
 
     def say(self) -> None:
         """The sender must be told, for example because there is room again."""
@@ -268,7 +277,7 @@ class Incoming:
             selective=tuple(sorted(self._held)),
         )
 
-    def on_data(self, packet: Packet) -> list[Message]:
+    def on_data(self, packet: Packet, now_s: float) -> list[Message]:
         """Take a packet and give back the messages that it completes."""
         sequence = packet.sequence
         if sequence < self._next or sequence in self._held:
@@ -279,6 +288,7 @@ class Incoming:
             self.num_unusable += 1  # no sender of ours sends so far ahead
             return []
         self._held[sequence] = packet
+        self._unsaid_s = self._unsaid_s if self._unsaid else now_s
         self._unsaid += 1
         messages = []
         while (following := self._held.pop(self._next, None)) is not None:
@@ -287,7 +297,7 @@ class Incoming:
             if following.chunk + 1 == following.num_chunks:
                 messages.append(_message(self._pieces))
                 self._pieces = []
-        if messages or self._held:
+        if self._held:
             self._must_say = True
         return messages
 

@@ -229,12 +229,12 @@ class Lanes:
             ack = Ack(ack=packet.ack, limit=packet.limit, selective=packet.selective)
             lane.outgoing.on_ack(ack, now_s)
             if packet.kind == Kind.DATA:
-                self._store(packet, lane)
+                self._store(packet, lane, now_s)
         else:
             self.counts["dropped_corrupt"] += 1
 
-    def _store(self, packet: Packet, lane: Lane) -> None:
-        for message in lane.incoming.on_data(packet):
+    def _store(self, packet: Packet, lane: Lane, now_s: float) -> None:
+        for message in lane.incoming.on_data(packet, now_s):
             self.mailbox.put(message)
             self.counts["messages_received"] += 1
             self.counts["bytes_received"] += message.num_bytes
@@ -293,8 +293,9 @@ class Lanes:
         """When to ask for :meth:`next_packet` again though nothing has happened."""
         if self.over is not None or not self._lanes:
             return now_s + self._config.heartbeat_s
-        here = [lane.outgoing.due_s() for lane in self._lanes.values() if not lane.has_left]
-        return min([*here, self._heartbeat_due_s])
+        here = [lane for lane in self._lanes.values() if not lane.has_left]
+        outgoing = [lane.outgoing.due_s() for lane in here]
+        return min([*outgoing, *(lane.incoming.ack_due_s for lane in here), self._heartbeat_due_s])
 
     def _next_packet_to(self, name: str, now_s: float) -> Packet | None:
         lane = self._lanes[name]
@@ -302,7 +303,7 @@ class Lanes:
             return None
         packet = lane.outgoing.next_packet(now_s)
         if packet is None:
-            if not lane.incoming.ack_due:
+            if now_s < lane.incoming.ack_due_s:
                 return None
             packet = self._packet(Kind.ACK, name, self.membership.epoch)
         said = lane.incoming.ack(has_room=self.has_room(name) or lane.num_waiting > 0)

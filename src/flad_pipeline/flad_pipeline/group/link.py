@@ -31,12 +31,17 @@ class Link(Protocol):
         """This vehicle's name; what others send to."""
         ...
 
+    @property
+    def blocks(self) -> bool:
+        """Whether :meth:`send` may wait for the network: then no thread that computes calls it."""
+        ...
+
     def open(self, events: LinkEvents) -> None:
         """Begin to deliver."""
         ...
 
     def send(self, packet: Packet) -> None:
-        """Pass on a packet. May block for as long as the network is busy.
+        """Pass on a packet.
 
         Raises:
             KeyError: if the link knows no such destination; the message names those it knows.

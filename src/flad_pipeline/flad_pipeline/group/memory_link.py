@@ -66,6 +66,11 @@ class MemoryLink:
         """This vehicle's name."""
         return self._name
 
+    @property
+    def blocks(self) -> bool:
+        """Never."""
+        return False
+
     def open(self, events: LinkEvents) -> None:
         """Begin to deliver, what has come before included."""
         self._events = events

@@ -3,7 +3,7 @@
 
 One transport stands for one vehicle for as long as its process lives; groups form and end on it by
 :meth:`Transport.enter`, which makes no endpoint and starts no thread. Here are its lock, its waits
-and the thread that sends; what is sent and received is :mod:`flad_pipeline.group.lanes`, how
+and who passes packets on; what is sent and received is :mod:`flad_pipeline.group.lanes`, how
 PyTorch uses it :mod:`flad_pipeline.group.process_group`.
 """
 
@@ -27,14 +27,19 @@ from flad_pipeline.wire import Encoded
 _log = logging.getLogger(__name__)
 
 _FAREWELL_S = 2.0
+_TURN_S = 1.0  # between two looks whether the thread that passes packets on has ended
 
 
 class Transport:
     """Sends and receives for one vehicle. Every method may be called from any thread.
 
-    A send queues its message and returns; one thread passes packets to the link. A receive waits.
-    Every wait ends by its deadline, or as soon as the epoch is over, with a :class:`GroupError`
-    that names who was missing.
+    A send queues its message and returns; a receive waits. Every wait ends by its deadline, or as
+    soon as the epoch is over, with a :class:`GroupError` that names who was missing.
+
+    One thread at a time passes packets to the link. Where that never blocks, it is whoever has made
+    a packet possible: the sender, or the link's thread that has brought word of arrival. Another
+    thread woken for each packet took longer than the packet. Where it blocks, and for what is due
+    by the clock, it is a thread of the transport's own.
 
     Args:
         link: carries the packets; closed with the transport.
@@ -51,7 +56,16 @@ class Transport:
         self._link = link
         self._config = config or TransportConfig()
         self._on_abort = on_abort
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        """What a wait waits for may have happened."""
+        self._due = threading.Condition(lock)
+        """The own thread has something to do earlier than it thought."""
+        self._wakes_s = 0.0
+        """When it thinks that it has."""
+        self._must_look = False
+        self._is_passing_on = False
+        self._num_waits_for_room = 0
         self._lanes = Lanes(link.name, self._config, self._tell_over)
         self._closed = False
         self._pump = threading.Thread(
@@ -97,6 +111,7 @@ class Transport:
         with self._changed:
             self._lanes.enter(epoch, members, time.monotonic())
             self._changed.notify_all()
+        self._pass_on()
 
     def send(
         self,
@@ -130,7 +145,7 @@ class Transport:
         room = self._config.outbox_bytes
         with self._changed:
             outgoing = self._lane(destination, epoch).outgoing
-            self._wait_for(
+            self._wait_for_room(
                 destination,
                 epoch,
                 lambda: (
@@ -148,7 +163,7 @@ class Transport:
             counts["bytes_sent"] += encoded.num_bytes
             counts[f"messages_{encoded.encoding.name.lower()}"] += 1
             self._lanes.progress += 1
-            self._changed.notify_all()
+        self._pass_on()
 
     def expect(self, source: str, *, epoch: int, group: int = 0, tag: int = 0) -> Slot:
         """Reserve the next message of a source, group and tag, for :meth:`receive`.
@@ -180,7 +195,7 @@ class Transport:
 
             if not mailbox.has(slot) and not self._lanes.has_room(slot.source):
                 lane.incoming.say()  # what it holds is not what is wanted: take one more
-                self._changed.notify_all()
+                self._wake()
             self._wait_for(
                 slot.source,
                 epoch,
@@ -193,7 +208,7 @@ class Transport:
             held = mailbox.num_bytes(slot.source) + found[0].num_bytes
             if held > self._config.mailbox_bytes:
                 lane.incoming.say()
-                self._changed.notify_all()
+                self._wake()
             self._lanes.progress += 1
             return found[0]
 
@@ -212,6 +227,7 @@ class Transport:
         """
         with self._changed:
             self._lanes.abort(reason, lost, tell=True)
+        self._pass_on()
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -253,6 +269,7 @@ class Transport:
             self._closed = True
             self._lanes.leave()
             self._changed.notify_all()
+            self._wake()
         self._pump.join()
         self._link.close()
 
@@ -293,9 +310,24 @@ class Transport:
         finally:
             lane.num_waiting -= 1
 
+    def _wait_for_room(
+        self,
+        peer: str,
+        epoch: int,
+        done: Callable[[], bool],
+        timeout_s: float | None,
+        what: Callable[[], str],
+    ) -> None:
+        """The same for what ends by word of arrival."""
+        self._num_waits_for_room += 1
+        try:
+            self._wait_for(peer, epoch, done, timeout_s, what)
+        finally:
+            self._num_waits_for_room -= 1
+
     def _drain(self, name: str, lane: Lane, epoch: int, timeout_s: float | None) -> None:
         outgoing = lane.outgoing
-        self._wait_for(
+        self._wait_for_room(
             name,
             epoch,
             lambda: outgoing.num_bytes == 0,
@@ -320,27 +352,70 @@ class Transport:
         if self._on_abort is not None:
             threading.Thread(target=self._on_abort, args=(error,), daemon=True).start()
 
-    # --- the link's threads, and the one that sends ---------------------------------------------
+    # --- the link's threads, and who sends -------------------------------------------------------
 
     def _on_lost(self, name: str, how: str) -> None:
         with self._changed:
             self._lanes.on_lost(name, how)
+        self._pass_on()
 
     def _on_packet(self, packet: Packet) -> None:
         whole = is_whole(packet)  # outside the lock: it takes a while
         with self._changed:
-            if not self._closed:
-                self._lanes.on_packet(packet, is_whole=whole, now_s=time.monotonic())
+            if self._closed:
+                return
+            counts = self._lanes.counts
+            before = counts["messages_received"]
+            self._lanes.on_packet(packet, is_whole=whole, now_s=time.monotonic())
+            # Only then can a wait be over: a thread that is woken for nothing costs the others.
+            has_left = packet.kind == Kind.LEFT
+            if counts["messages_received"] > before or has_left or self._num_waits_for_room:
                 self._changed.notify_all()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """See that what may go out does; without the lock."""
+        with self._changed:
+            if self._link.blocks:
+                self._wake()
+                return
+            if self._is_passing_on:
+                return  # who does looks again before it ends
+            self._is_passing_on = True
+        self._empty()
+
+    def _wake(self) -> None:
+        """Let the own thread look for packets; with the lock."""
+        self._must_look = True
+        self._due.notify()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                while (packet := self._next_packet()) is None:
-                    if self._closed:
+                while True:
+                    left_s = self._wakes_s - time.monotonic()
+                    if self._is_passing_on:
+                        self._wakes_s, left_s = float("inf"), _TURN_S
+                    elif self._must_look or left_s <= 0.0:
+                        break
+                    elif self._closed:
                         return
-                    now_s = time.monotonic()
-                    self._changed.wait(max(0.0, self._lanes.due_s(now_s) - now_s))
+                    self._due.wait(left_s)
+                self._must_look, self._is_passing_on = False, True
+            self._empty()
+
+    def _empty(self) -> None:
+        """Pass on packets until there is none; by the one thread that has set the flag."""
+        while True:
+            with self._changed:
+                packet = self._lanes.next_packet(time.monotonic())
+                if packet is None:
+                    self._is_passing_on = False
+                    due_s = self._lanes.due_s(time.monotonic())
+                    if due_s < self._wakes_s:
+                        self._due.notify()
+                    self._wakes_s = due_s
+                    return
                 self._lanes.counts["packets_sent"] += 1
             try:
                 self._link.send(signed(packet))
@@ -348,9 +423,6 @@ class Transport:
                 _log.exception("%s could not pass on a packet to %s", self.name, packet.destination)
                 with self._changed:
                     self._lanes.counts["dropped_unsendable"] += 1
-
-    def _next_packet(self) -> Packet | None:
-        return self._lanes.next_packet(time.monotonic())
 
 
 def _said(peer: str, lane: Lane) -> str:

@@ -115,6 +115,11 @@ class DdsLink:
         """This vehicle's name."""
         return self._name
 
+    @property
+    def blocks(self) -> bool:
+        """Never: Fast DDS's own thread writes to the network."""
+        return False
+
     def open(self, events: LinkEvents) -> None:
         """Begin to deliver."""
         self._events = events

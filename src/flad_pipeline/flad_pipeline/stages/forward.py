@@ -8,6 +8,7 @@ work on several at once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,9 +17,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from flad_pipeline.partition import Partition
+from flad_pipeline.stages.packing import packed, rows_under
 from flad_pipeline.stages.stage_module import Crossing, StageModule, crossing
 from flad_pipeline.stages.trainer import input_names
 from flad_pipeline.stages.unit_store import UnitStore
+
+_MOST_SENT = 8
+"""Rows of a link that are kept until they have left: of the last frames."""
 
 
 class _Link:
@@ -26,34 +31,27 @@ class _Link:
 
     def __init__(self, group: dist.ProcessGroup, peer: int, what: Crossing) -> None:
         self._group, self._peer, self._what = group, peer, what
-        self._sent: list[tuple[Any, Tensor]] = []
+        self._sent: deque[tuple[Any, Tensor]] = deque()
 
     def send(self, frame: int, tensors: Sequence[Tensor]) -> None:
-        for i, tensor in enumerate(tensors):
-            plain = tensor.contiguous()
-            work = self._group.send([plain], self._peer, self._tag(frame, i))
-            self._sent.append((work, plain))
-        kept = 2 * len(tensors)  # of the last two frames; earlier ones have left or are waited for
-        for work, _ in self._sent[:-kept]:
-            work.wait()
-        self._sent = self._sent[-kept:]
+        for row in packed(tensors):
+            self._sent.append((self._group.send([row], self._peer, self._tag(frame)), row))
+        while len(self._sent) > _MOST_SENT:  # earlier ones have left or are waited for
+            self._sent.popleft()[0].wait()
 
     def flush(self) -> None:
-        for work, _ in self._sent:
-            work.wait()
-        self._sent = []
+        while self._sent:
+            self._sent.popleft()[0].wait()
 
     def receive(self, frame: int) -> list[Tensor]:
-        found = []
-        for i, fact in enumerate(self._what.facts):
-            buffer = torch.empty(fact.shape, dtype=fact.dtype)
-            self._group.recv([buffer], self._peer, self._tag(frame, i)).wait()
-            found.append(buffer)
+        found = [torch.empty(fact.shape, dtype=fact.dtype) for fact in self._what.facts]
+        for row in rows_under(found):
+            self._group.recv([row], self._peer, self._tag(frame)).wait()
         return found
 
-    def _tag(self, frame: int, place: int) -> int:
+    def _tag(self, frame: int) -> int:
         """Repeats after 1024 frames, which are never on the way together."""
-        return 1 + frame % 1024 * len(self._what.facts) + place
+        return 1 + frame % 1024
 
 
 class ForwardStage:

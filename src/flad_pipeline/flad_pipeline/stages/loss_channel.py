@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from flad_pipeline.graph.values import TensorFacts
+from flad_pipeline.stages.packing import packed, rows_under
 from flad_pipeline.stages.stage_module import Crossing
 
 
@@ -45,34 +47,36 @@ class LossChannel:
 
     def send_features(self, micro_batch: int, features: Sequence[Tensor]) -> None:
         """From the last stage."""
-        for i, tensor in enumerate(features):
-            self._send(tensor, self._tag(micro_batch, i))
+        self._send(features, self._tag(micro_batch))
 
     def receive_features(self, micro_batch: int) -> list[Tensor]:
         """At the owner: leaves that ask for a gradient where the features did."""
+        facts = self._crossing.facts
+        features = self._receive(facts, self._tag(micro_batch))
         return [
-            self._receive(fact.empty("cpu").detach(), self._tag(micro_batch, i)).requires_grad_(
-                fact.requires_grad
-            )
-            for i, fact in enumerate(self._crossing.facts)
+            tensor.requires_grad_(fact.requires_grad)
+            for tensor, fact in zip(features, facts, strict=True)
         ]
 
     def send_gradients(self, micro_batch: int, features: Sequence[Tensor]) -> None:
         """From the owner: the gradient of every feature that asks for one; 0 where none came."""
-        for i, tensor in enumerate(features):
-            if self._crossing.facts[i].requires_grad:
-                gradient = torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
-                self._send(gradient, self._tag(micro_batch, i) + 1)
+        gradients = [
+            torch.zeros_like(tensor) if tensor.grad is None else tensor.grad
+            for tensor, fact in zip(features, self._crossing.facts, strict=True)
+            if fact.requires_grad
+        ]
+        self._send(gradients, self._tag(micro_batch) + 1)
 
     def receive_gradients(self, micro_batch: int) -> list[Tensor | None]:
         """At the last stage; ``None`` for features that ask for none."""
+        facts = self._crossing.facts
         with self._waiting():
-            return [
-                self._receive(fact.empty("cpu").detach(), self._tag(micro_batch, i) + 1)
-                if fact.requires_grad
-                else None
-                for i, fact in enumerate(self._crossing.facts)
-            ]
+            gradients = iter(
+                self._receive(
+                    [fact for fact in facts if fact.requires_grad], self._tag(micro_batch) + 1
+                )
+            )
+        return [next(gradients) if fact.requires_grad else None for fact in facts]
 
     def flush(self) -> None:
         """Wait until everything that was sent has left."""
@@ -80,18 +84,19 @@ class LossChannel:
         for work, _ in sent:
             work.wait()
 
-    def _tag(self, micro_batch: int, place: int) -> int:
-        """Even and positive; PyTorch's schedules use 0."""
-        return 2 * (1 + micro_batch * len(self._crossing.facts) + place)
+    def _tag(self, micro_batch: int) -> int:
+        """Even and positive; PyTorch's schedules use 0. Rows of one tag keep their order."""
+        return 2 * (1 + micro_batch)
 
-    def _send(self, tensor: Tensor, tag: int) -> None:
-        plain = tensor.detach().contiguous()
-        work = self._group.send([plain], self._peer, tag)
-        self._sent.append((work, plain))
+    def _send(self, tensors: Sequence[Tensor], tag: int) -> None:
+        for row in packed(tensors):
+            self._sent.append((self._group.send([row], self._peer, tag), row))
 
-    def _receive(self, buffer: Tensor, tag: int) -> Tensor:
-        self._group.recv([buffer], self._peer, tag).wait()
-        return buffer
+    def _receive(self, facts: Sequence[TensorFacts], tag: int) -> list[Tensor]:
+        tensors = [fact.empty("cpu").detach() for fact in facts]
+        for row in rows_under(tensors):
+            self._group.recv([row], self._peer, tag).wait()
+        return tensors
 
 
 class _OwnersLoss(torch.autograd.Function):

@@ -15,10 +15,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
+from torch.distributed.pipelining import Schedule1F1B, ScheduleGPipe
 
 from flad_pipeline.partition import Partition
 from flad_pipeline.stages.loss_channel import LossChannel, owners_loss
+from flad_pipeline.stages.packing import PackedStage
 from flad_pipeline.stages.stage_module import StageModule, crossing
 from flad_pipeline.stages.trainer import (
     Loss,
@@ -109,7 +110,7 @@ class PipelineTrainer:
                 LossChannel(group, by_rank.index(names[-1]), features),
                 kept,
             )
-        pipe_stage = PipelineStage(
+        pipe_stage = PackedStage(
             self._feed or self._stage,
             place,
             len(names),

@@ -59,6 +59,11 @@ class ShapedLink:
         """This vehicle's name."""
         return self._link.name
 
+    @property
+    def blocks(self) -> bool:
+        """For as long as the packet is on the channel."""
+        return True
+
     def open(self, events: LinkEvents) -> None:
         """Begin to deliver."""
         self._thread.start()
