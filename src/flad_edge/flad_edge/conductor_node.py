@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray
 from flad_msgs.action import TrainRound
 from flad_msgs.msg import FleetVehicle, TrainOrder, TrainStatus
 from flad_msgs.srv import FetchUnits, StoreUnits, SubmitUpdate
@@ -27,10 +28,12 @@ from flad_common.config import knob, section
 from flad_common.error_codes import FladError
 from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
-from flad_common.ros.qos import MANY, alive
+from flad_common.ros.qos import DIAGNOSTICS, MANY, alive
 from flad_edge.federate.conductor import Conductor
+from flad_edge.federate.health import federation_health
 from flad_edge.federate.planning import PlanningConfig, RoundPlanner
 from flad_edge.federate.rounds import ConductorConfig, RoundGoal, RoundOutcome
+from flad_edge.ros.federation_report import diagnostics_msg
 from flad_edge.ros.planning_messages import FLEET, member_from_msg
 from flad_edge.swift.devices import load_devices
 from flad_pipeline.aggregation.keys import KeyRing
@@ -68,6 +71,7 @@ class ConductorNodeConfig:
     lease_s: float = knob(0.3, unit="s", doc="As the vehicles' link.lease_s.")
     tick_s: float = knob(0.1, unit="s", doc="Between two looks at the time.")
     feedback_s: float = knob(0.5, unit="s", doc="Between two feedbacks of a round.")
+    diagnostics_s: float = knob(1.0, unit="s", doc="Between two diagnostics of the federation.")
     listen_s: float = knob(
         2.0,
         unit="s",
@@ -77,7 +81,7 @@ class ConductorNodeConfig:
     planning: PlanningConfig = section(PlanningConfig, doc="How clients are made.")
 
     def __post_init__(self) -> None:
-        for name in ("lease_s", "tick_s", "feedback_s"):
+        for name in ("lease_s", "tick_s", "feedback_s", "diagnostics_s"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.listen_s < 0.0:
@@ -101,6 +105,7 @@ class ConductorNode(ManagedNode):
             costs, task.step_config.num_micro_batches, load_devices(), c.planning
         )
         self._order_pub = self.create_publisher(TrainOrder, ORDERS, MANY)
+        self._diagnostics_pub = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._events: list[str] = []
         self._conductor = Conductor(
             task,
@@ -133,6 +138,7 @@ class ConductorNode(ManagedNode):
         self._timers = [
             self.create_timer(c.tick_s, self._tick),
             self.create_timer(c.feedback_s, self._feedback),
+            self.create_timer(c.diagnostics_s, self._diagnose),
         ]
         self._action = ActionServer(
             self,
@@ -157,8 +163,9 @@ class ConductorNode(ManagedNode):
 
     @reports_errors
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
-        """Let go of the topic."""
+        """Let go of the topics."""
         self.destroy_publisher(self._order_pub)
+        self.destroy_publisher(self._diagnostics_pub)
         return super().on_cleanup(state)
 
     # --- the action -----------------------------------------------------------------------------
@@ -202,6 +209,13 @@ class ConductorNode(ManagedNode):
             )
             for goal in self._goals:
                 goal.publish_feedback(feedback)
+
+    def _diagnose(self) -> None:
+        c = self._conductor
+        found = federation_health(
+            c.round_number, c.round, c.last, c.statuses, now_s=time.monotonic()
+        )
+        self._diagnostics_pub.publish(diagnostics_msg(found, self.get_clock().now().to_msg()))
 
     def _tick(self) -> None:
         now_s = time.monotonic()

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -100,7 +101,7 @@ class UnitGraph:
 
         return min(range(1, last + 1), key=lambda head: (work(head), -head))
 
-    @property
+    @cached_property  # asked for with every unit that comes or goes
     def digest(self) -> str:
         """Tells structures apart: operations, their places in units, parameters. 16 letters.
 

@@ -82,11 +82,13 @@ def first_cut(graph: UnitGraph, state: State) -> dict[int, UnitState]:
         graph: of the model.
         state: its weights and buffers; a buffer that no state has is as it was made.
     """
-    units = {}
-    for unit in graph.units:
-        module = unit_module(graph, unit)
-        tensors: dict[str, Tensor] = {
-            f"{WEIGHT}/{name}": state.get(name, p) for name, p in module.named_parameters()
-        } | {f"{BUFFER}/{name}": state.get(name, b) for name, b in module.named_buffers()}
-        units[unit.index] = UnitState(unit=unit.index, digest=graph.digest, step=0, tensors=tensors)
-    return units
+    return {unit.index: first_unit(graph, state, unit.index) for unit in graph.units}
+
+
+def first_unit(graph: UnitGraph, state: State, index: int) -> UnitState:
+    """One unit of it."""
+    module = unit_module(graph, graph.units[index])
+    tensors: dict[str, Tensor] = {
+        f"{WEIGHT}/{name}": state.get(name, p) for name, p in module.named_parameters()
+    } | {f"{BUFFER}/{name}": state.get(name, b) for name, b in module.named_buffers()}
+    return UnitState(unit=index, digest=graph.digest, step=0, tensors=tensors)

@@ -31,20 +31,18 @@ from flad_pipeline.group.process_group import joined
 from flad_pipeline.group.transport import Transport
 from flad_pipeline.partition import Partition
 from flad_pipeline.round.computer import Computer
-from flad_pipeline.round.cuts import Cut, LocalCuts
-from flad_pipeline.round.edge_link import CutName, EdgeAwayError, EdgeLink
+from flad_pipeline.round.cut_keeper import CutKeeper
+from flad_pipeline.round.edge_link import EdgeAwayError, EdgeLink
 from flad_pipeline.round.order import Order, OrderKind, Stand, Status, VehicleFacts
+from flad_pipeline.round.order_box import OrderBox, OvertakenError
 from flad_pipeline.round.task import TrainingTask
-from flad_pipeline.round.uploader import Uploader
 from flad_pipeline.stages.handover import hand_over
 from flad_pipeline.stages.pipeline import PipelineTrainer
 from flad_pipeline.stages.trainer import LocalTrainer, StepResult
-from flad_pipeline.stages.unit_state import UnitState, unit_state_from_bytes
 from flad_pipeline.stages.unit_store import UnitStore
 
 _log = logging.getLogger(__name__)
 
-_LOOK_S = 0.05
 _SEED_STRIDE = 1 << 20  # steps of a round: every round draws other dropout
 _PAGE_BYTES = 4096
 _RATE_STEPS = 8
@@ -72,10 +70,6 @@ class StepDone:
     step: int
     seconds: float
     result: StepResult
-
-
-class _OvertakenError(Exception):
-    """A newer order is there."""
 
 
 class _PausedError(Exception):
@@ -115,96 +109,70 @@ class StageWorker:
         self._vehicle, self._task, self._transport, self._edge = vehicle, task, transport, edge
         self._key, self._config, self._computer = key, config or WorkerConfig(), computer
         self._say, self._on_step = say, on_step
-        self._changed = threading.Condition()
-        self._newest: Order | None = None
-        self._pause: Order | None = None
-        self._followed = 0
-        self._closed = False
+        self._lock = threading.Lock()
+        self._orders = OrderBox(vehicle)
         self._status = Status(
             vehicle=vehicle, session=secrets.token_hex(4), state=Stand.IDLE, facts=facts
         )
-        self._cuts = LocalCuts()
-        self._cursor = 0
         self._times_s: deque[float] = deque(maxlen=_RATE_STEPS)
         self.store = UnitStore(task.graph, task.make_optimizer, (), proximal_mu=task.proximal_mu)
         """Only for the thread that trains."""
-        self._uploader = Uploader(vehicle, edge, self._on_whole)
+        self._cuts = CutKeeper(
+            vehicle, self.store, edge, self._orders, edge_away_s=self._config.edge_away_s
+        )
 
     # --- from other threads ---------------------------------------------------------------------
 
     def offer(self, order: Order) -> None:
         """Follow this order, if it names this vehicle and is newer than all before."""
-        if self._vehicle not in order.vehicles:
+        if not self._orders.put(order):
             return
-        with self._changed:
-            if order.kind is OrderKind.PAUSE:
-                if order.order > self._followed:
-                    self._pause = order
-                return
-            if self._newest is not None and order.order <= self._newest.order:
-                return
-            self._newest = order
-            self._changed.notify_all()
-            epoch = self._transport.membership.epoch
-            behind = order.kind is OrderKind.STOP or epoch < order.epoch
-        if behind:
+        behind = self._transport.membership.epoch < order.epoch
+        if behind or order.kind is OrderKind.STOP:
             self._transport.abort(f"the edge has order {order.order}")
 
     @property
     def status(self) -> Status:
         """Where it stands."""
-        with self._changed:
-            status, cuts = self._status, self._cuts.steps
-        return replace(status, cuts=cuts, resident_bytes=resident_bytes())
+        with self._lock:
+            status = self._status
+        return replace(status, cuts=self._cuts.steps, resident_bytes=resident_bytes())
 
     @property
     def copied_bytes(self) -> int:
         """Sent to the edge in copies of cuts."""
-        return self._uploader.num_bytes
+        return self._cuts.copied_bytes
 
     def close(self) -> None:
         """Let :meth:`run` return soon."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._orders.close()
         self._transport.abort(f"{self._vehicle} ends")
-        self._uploader.close()
+        self._cuts.close()
 
     # --- the thread that trains -----------------------------------------------------------------
 
     def run(self) -> None:
         """Follow orders until closed."""
-        while (order := self._next()) is not None:
+        while (order := self._orders.next()) is not None:
             try:
                 self._follow(order)
-            except _OvertakenError:
+            except OvertakenError:
                 continue
             except _PausedError:
                 self._stand(Stand.PAUSED)
             except Exception as error:  # the thread's boundary
                 self._failed(order, error)
 
-    def _next(self) -> Order | None:
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or (self._newest and self._newest.order > self._followed)
-            )
-            if self._closed:
-                return None
-            assert self._newest is not None
-            self._followed = self._newest.order
-            return self._newest
-
     def _follow(self, order: Order) -> None:
         if order.kind is OrderKind.STOP:
             for unit in self.store.held:
-                self.store.take_unit(unit, 0)
+                self.store.drop_unit(unit)
             self._stand(Stand.IDLE, order, step=0)
             return
         self._stand(Stand.LOADING, order, step=order.from_step)
         if self._computer is not None:
             self._computer.admit(self._vehicle, order, self._task.step_config)
-        self._load(order)
+        self._cuts.go_back(order)
         self._stand(Stand.TRAINING)
         if len(order.vehicles) == 1:
             self._train(order, None)
@@ -219,44 +187,12 @@ class StageWorker:
         self._submit(order)
         self._stand(Stand.DONE)
 
-    def _load(self, order: Order) -> None:
-        """Hold the units of the order's cut: from the own one, else from the edge's copy."""
-        step = order.from_step
-        self._uploader.drop(order.client, order.round, step)
-        with self._changed:
-            self._cuts.forget_after(step)
-            own = self._cuts.at(order.client, order.round, step)
-        units = dict(own.units) if own else {}
-        self._cursor = own.cursor if own else 0
-        wanted = order.pipeline(step).units_of(self._vehicle)
-        missing = [unit for unit in wanted if unit not in units]
-        units |= self._fetched(order, missing)
-        for unit in set(self.store.held) - set(wanted):
-            self.store.take_unit(unit, step)
-        for unit in wanted:
-            self.store.give_unit(units[unit])
-        self._keep(order, step, units)
-
-    def _fetched(self, order: Order, units: list[int]) -> dict[int, UnitState]:
-        name = self._cut_name(order, order.from_step)
-        while units:
-            self._check(order)
-            try:
-                data = self._edge.fetch(name, units)
-            except EdgeAwayError as error:
-                _log.warning("%s: the edge is away: %s", self._vehicle, error)
-                self._wait(self._config.edge_away_s)
-                continue
-            states = [unit_state_from_bytes(piece) for piece in data]
-            return {state.unit: state for state in states}
-        return {}
-
     def _train(self, order: Order, group: dist.ProcessGroup | None) -> None:
         step = order.from_step
         turn = order.pipeline(step)
         trainer = self._trainer(order, turn, group)
         while step < order.end_step:
-            self._check(order)
+            self._orders.check(order)
             self._stand(Stand.TRAINING, step=step)
             if step > order.from_step:
                 if group is not None and order.turns_at(step):
@@ -280,16 +216,16 @@ class StageWorker:
     ) -> None:
         began = time.monotonic()
         owns = turn.owner == self._vehicle
-        batches = self._task.batches(order.round, self._cursor) if owns else ()
+        batches = self._task.batches(order.round, self._cuts.cursor) if owns else ()
         if self._task.set_rates is not None:
             self._task.set_rates(self.store.optimizers, step / order.end_step)
         with self._transport.working(), self._paced(order):
             result = trainer.step(order.round * _SEED_STRIDE + step, batches)
-        self._cursor += owns
+        self._cuts.cursor += owns
         seconds = time.monotonic() - began
         self._times_s.append(seconds)
         rate = self._task.samples_per_step * len(self._times_s) / sum(self._times_s)
-        with self._changed:
+        with self._lock:
             progress = self._status.progress + 1
             self._status = replace(self._status, progress=progress, samples_per_s=rate)
         self._on_step(StepDone(round=order.round, step=step, seconds=seconds, result=result))
@@ -320,40 +256,20 @@ class StageWorker:
 
     def _end_if_paused(self, order: Order, step: int, group: dist.ProcessGroup) -> None:
         """All members look together whether any of them was told to pause."""
-        with self._changed:
-            pause = self._pause
-        asked = torch.tensor([int(pause is not None and pause.order > order.order)])
+        asked = torch.tensor([int(self._orders.shall_pause(order))])
         dist.all_reduce(asked, dist.ReduceOp.MAX, group=group)
         if int(asked):
             self._cut(order, step)
             raise _PausedError
 
-    # --- cuts -----------------------------------------------------------------------------------
-
     def _cut(self, order: Order, step: int) -> None:
-        """A common cut: kept here, and copied to the edge when the one before it has been."""
-        if len(order.vehicles) == 1:
-            return  # nobody could go on from it
-        while not self._uploader.wait_idle(_LOOK_S):
-            self._check(order)
-            self._transport.note_progress()
-        units = {unit: self.store.state_of(unit, step) for unit in self.store.held}
-        cut = self._keep(order, step, units)
-        self._say(self.status)  # before the copy is there: the edge shall know who has what
-        self._uploader.begin(cut, order.epoch)
-
-    def _keep(self, order: Order, step: int, units: dict[int, UnitState]) -> Cut:
-        cut = Cut(
-            client=order.client, round=order.round, step=step, cursor=self._cursor, units=units
-        )
-        with self._changed:
-            self._cuts.add(cut)
-        return cut
-
-    def _on_whole(self, cut: Cut, step: int) -> None:
-        with self._changed:
-            if self._cuts.at(cut.client, cut.round, cut.step):
-                self._cuts.forget_before(step)
+        if len(order.vehicles) > 1:  # else nobody could go on from it
+            self._cuts.cut(
+                order,
+                step,
+                on_wait=self._transport.note_progress,
+                on_kept=lambda: self._say(self.status),
+            )
 
     # --- the end --------------------------------------------------------------------------------
 
@@ -372,17 +288,16 @@ class StageWorker:
             num_samples=end * task.samples_per_step,
         ).to_bytes()
         while True:
-            self._check(order)
+            self._orders.check(order)
             try:
                 self._edge.submit(self._vehicle, update)
                 return
             except EdgeAwayError as error:
                 _log.warning("%s: the edge is away: %s", self._vehicle, error)
-                self._wait(self._config.edge_away_s)
+                self._orders.wait(self._config.edge_away_s)
 
     def _failed(self, order: Order, error: Exception) -> None:
-        with self._changed:
-            overtaken = self._closed or (self._newest and self._newest.order > order.order)
+        overtaken = self._orders.is_overtaken(order)
         ended = group_error_in(error)
         if ended is None and not overtaken:
             _log.error("%s cannot follow order %d", self._vehicle, order.order, exc_info=error)
@@ -396,27 +311,6 @@ class StageWorker:
             text = f"{type(error).__name__}: {' '.join(detail.split())}"
             self._stand(Stand.FAILED, text=text)
 
-    def _cut_name(self, order: Order, step: int) -> CutName:
-        return CutName(
-            vehicle=self._vehicle,
-            client=order.client,
-            round=order.round,
-            epoch=order.epoch,
-            step=step,
-        )
-
-    def _check(self, order: Order) -> None:
-        with self._changed:
-            if self._closed or (self._newest and self._newest.order > order.order):
-                raise _OvertakenError
-
-    def _wait(self, seconds: float) -> None:
-        followed = self._followed
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or (self._newest and self._newest.order > followed), seconds
-            )
-
     def _stand(
         self,
         state: Stand,
@@ -426,7 +320,7 @@ class StageWorker:
         lost: str = "",
         text: str = "",
     ) -> None:
-        with self._changed:
+        with self._lock:
             before = self._status
             status = replace(before, state=state, lost=lost, text=text)
             if order is not None:

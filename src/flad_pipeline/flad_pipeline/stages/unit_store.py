@@ -122,10 +122,14 @@ class UnitStore:
     def take_unit(self, unit: int, step: int) -> UnitState:
         """A unit's state; it is no longer here afterwards."""
         state = self.state_of(unit, step)
+        self.drop_unit(unit)
+        return state
+
+    def drop_unit(self, unit: int) -> None:
+        """Hold it no longer."""
         del self._modules[unit]
         self._optimizers.pop(unit, None)
         self._terms.pop(unit, None)
-        return state
 
     def give_unit(self, state: UnitState) -> None:
         """Hold a unit from its state; one that is here already goes back to it.
