@@ -31,10 +31,12 @@ from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
 from flad_pipeline.ros.edge_client import EdgeClient
 from flad_pipeline.ros.round_messages import ORDERS, STATUSES, order_from_msg, status_to_msg
 from flad_pipeline.round.computer import Computer
+from flad_pipeline.round.edge_link import EdgeLink
 from flad_pipeline.round.order import Stand, Status, VehicleFacts
 from flad_pipeline.round.task import load_costs, load_task
 from flad_pipeline.round.worker import StageWorker, StepDone, WorkerConfig
 from flad_pipeline.testbed.pace import Pace
+from flad_pipeline.testbed.shaped_edge import ShapedEdge
 from flad_pipeline.testbed.shaped_link import ShapedLink
 from flad_pipeline.testbed.testbed import Testbed, read_testbed
 
@@ -108,7 +110,8 @@ class WorkerNode(ManagedNode):
         self._transport = self._connected(c, testbed)
         self._memory = MemoryManager(c.memory)
         self._computer = self._computes_on(c, testbed)
-        self._edge = EdgeClient(self, c.call_s)
+        self._client = EdgeClient(self, c.call_s)
+        self._edge = self._edge_of(c, testbed)
         self._status_pub = self.create_publisher(TrainStatus, STATUSES, MANY)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, "/diagnostics", DIAGNOSTICS)
         self._num_said = 0
@@ -156,7 +159,7 @@ class WorkerNode(ManagedNode):
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Let go of the topics."""
         self._end_transport()
-        self._edge.close()
+        self._client.close()
         self.destroy_publisher(self._status_pub)
         self.destroy_publisher(self._diagnostics_pub)
         return super().on_cleanup(state)
@@ -172,6 +175,11 @@ class WorkerNode(ManagedNode):
             return Transport(dds, c.link.transport)
         shaped = ShapedLink(dds, testbed, Path(c.air))
         return Transport(shaped, testbed.transport_config(c.link.transport))
+
+    def _edge_of(self, c: WorkerNodeConfig, testbed: Testbed | None) -> EdgeLink:
+        if testbed is None:
+            return self._client
+        return ShapedEdge(self._client, testbed, self._vehicle, Path(c.air))
 
     def _computes_on(self, c: WorkerNodeConfig, testbed: Testbed | None) -> Computer | None:
         if not c.costs:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,11 @@ from flad_pipeline.group.link import LinkEvents
 from flad_pipeline.group.memory_link import MemoryNetwork
 from flad_pipeline.group.packet import Kind, Packet
 from flad_pipeline.group.transport import Transport
+from flad_pipeline.round.edge_link import CutName
 from flad_pipeline.testbed.arithmetic import Hop, StepTimes, bottleneck_s, simulated_step_s
 from flad_pipeline.testbed.channel_file import ChannelFile
 from flad_pipeline.testbed.pace import Pace
+from flad_pipeline.testbed.shaped_edge import ShapedEdge
 from flad_pipeline.testbed.shaped_link import HEADER_BYTES, ShapedLink
 from flad_pipeline.testbed.testbed import (
     EmulatedVehicle,
@@ -150,6 +154,45 @@ def test_a_shaped_link_delivers_all_but_what_is_lost_and_counts_what_it_carried(
         link.send(Packet(kind=Kind.ACK, source="a", destination="x", epoch=1))
     link.close()
     other.close()
+
+
+class _KnownEdge:
+    """Gives ten bytes a unit; what it is given it counts."""
+
+    def __init__(self) -> None:
+        self.num_bytes = 0
+
+    def fetch(self, cut: CutName, units: Sequence[int]) -> list[bytes]:
+        return [bytes(10) for _ in units]
+
+    def store(self, cut: CutName, units: Sequence[bytes]) -> int:
+        self.num_bytes += sum(len(piece) for piece in units)
+        return cut.step
+
+    def submit(self, vehicle: str, update: bytes) -> None:
+        self.num_bytes += len(update)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_edge_is_behind_the_same_radio(tmp_path: Path, shared: bool):
+    bed = dataclasses.replace(BED, shared_channel=shared)
+    edge, naps = _KnownEdge(), []
+    mine = ShapedEdge(edge, bed, "b", tmp_path / "air", sleep=naps.append)
+    cut = CutName(vehicle="b", client="c", round=1, epoch=1, step=4)
+    second_s = 8.0 * bed.dilation / bed.link.bits_per_s
+
+    assert len(mine.fetch(cut, [1, 2, 3])) == 3
+    waited_s = sum(naps)
+    assert waited_s == pytest.approx(30 * second_s + bed.link.delay_s * bed.dilation, rel=0.2)
+    assert mine.store(cut, [bytes(500), bytes(100)]) == 4
+    mine.submit("b", bytes(7))
+    assert edge.num_bytes == 607
+    channels = ChannelFile(tmp_path / "air", 1 if shared else 9)
+    place = 0 if shared else 4  # of b to itself: nobody else sends there
+    free_s = channels.reserve(place, 0.0) - time.monotonic()
+    assert free_s == pytest.approx(637 * second_s, rel=0.2)
+    channels.close()
+    mine.close()
 
 
 def test_a_transport_over_a_lossy_shaped_channel_loses_nothing(tmp_path: Path):

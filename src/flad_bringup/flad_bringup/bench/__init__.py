@@ -24,6 +24,7 @@ NAMES: tuple[str, ...] = (
     "exactness",
     "transport",
     "recovery",
+    "soak_federate",
     "throughput",
     "memory",
     "privacy",

@@ -12,6 +12,7 @@ from flad_bringup.bench.exactness_case import (
     micro_batches,
     read_plan,
 )
+from flad_bringup.bench.recovery_phases import phase_file, tell_phases
 from flad_edge.federate.encoder_task import encoder_costs
 from flad_perception.config import load_encoder_config
 from flad_pipeline.aggregation.layout import ModelLayout
@@ -34,6 +35,8 @@ def noise_task(description: str, vehicle: str) -> TrainingTask:
         vehicle: whose noise.
     """
     plan = read_plan(Path(description))
+    if vehicle:
+        tell_phases(phase_file(Path(description), vehicle))
     graph = case_graph(plan)
     model = graph.traced.module
     kept = [micro_batches(plan, vehicle, step) for step in range(_KEPT_STEPS)] if vehicle else []

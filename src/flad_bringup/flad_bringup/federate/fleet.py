@@ -10,7 +10,7 @@ import datetime
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,8 @@ class Fleet:
         worker_parameters: of every worker, likewise.
         task: ``package.module:function`` of the TrainingTask.
         costs: likewise, of its units' costs.
+        placed: a process's command as it is run, by the process's name: on a host of its own.
+        environment: of every process, beside this one's.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class Fleet:
         worker_parameters: Mapping[str, str] | None = None,
         task: str = TASK,
         costs: str = COSTS,
+        placed: Callable[[str, list[str]], list[str]] = lambda _, command: command,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.files, self.vehicles = files, {v.name: v for v in vehicles}
         self._supervisor = supervisor
@@ -99,7 +103,9 @@ class Fleet:
             **os.environ,
             "ROS_DOMAIN_ID": str(domain_id),
             "OMP_NUM_THREADS": "1",
+            **(environment or {}),
         }
+        self._placed = placed
         self._edge_parameters = dict(edge_parameters or {})
         self._worker_parameters = dict(worker_parameters or {})
         self._task, self._costs = task, costs
@@ -151,6 +157,11 @@ class Fleet:
         """Whether it was started and has not been killed."""
         return name in self._children
 
+    def resident_bytes(self, name: str) -> float:
+        """Of a process that runs."""
+        statm = Path(f"/proc/{self._children[name].process.pid}/statm")
+        return float(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def check(self) -> None:
         """Raise if a process has ended by itself.
 
@@ -160,7 +171,9 @@ class Fleet:
         self._supervisor.check()
 
     def _start(self, name: str, command: list[str]) -> None:
-        self._children[name] = self._supervisor.start(name, command, environment=self._environment)
+        self._children[name] = self._supervisor.start(
+            name, self._placed(name, command), environment=self._environment
+        )
 
     def _enrol(self) -> None:
         """Keys for vehicles that have none; on real vehicles ``./flad keys`` does it."""
