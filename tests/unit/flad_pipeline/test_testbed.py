@@ -181,16 +181,19 @@ def test_the_edge_is_behind_the_same_radio(tmp_path: Path, shared: bool):
     cut = CutName(vehicle="b", client="c", round=1, epoch=1, step=4)
     second_s = 8.0 * bed.dilation / bed.link.bits_per_s
 
+    began_s = time.monotonic()
     assert len(mine.fetch(cut, [1, 2, 3])) == 3
-    waited_s = sum(naps)
-    assert waited_s == pytest.approx(30 * second_s + bed.link.delay_s * bed.dilation, rel=0.2)
+    assert naps[-1] == pytest.approx(bed.link.delay_s * bed.dilation)
     assert mine.store(cut, [bytes(500), bytes(100)]) == 4
     mine.submit("b", bytes(7))
+    ended_s = time.monotonic()
     assert edge.num_bytes == 607
-    channels = ChannelFile(tmp_path / "air", 1 if shared else 9)
+    channels = ChannelFile(tmp_path / "air", 1 if shared else 9, clock=lambda: 0.0)
     place = 0 if shared else 4  # of b to itself: nobody else sends there
-    free_s = channels.reserve(place, 0.0) - time.monotonic()
-    assert free_s == pytest.approx(637 * second_s, rel=0.2)
+    free_s = channels.reserve(place, 0.0)
+    took_s = 637 * second_s
+    assert began_s + took_s <= free_s + 1e-6
+    assert free_s <= ended_s + took_s + 1e-6
     channels.close()
     mine.close()
 
