@@ -22,6 +22,7 @@ from flad_planner.collision_monitor import (
 from flad_planner.control import FULL_BRAKE, Control, control_complaint
 from flad_planner.creep import Creep, CreepConfig
 from flad_planner.geometry import Point, Pose2, PoseHistory
+from flad_planner.light_guard import LightGuard, LightGuardConfig
 from flad_planner.lmdrive_law import LmdriveLaw, LmdriveLawConfig, desired_speed_mps
 from flad_planner.manual import ManualConfig, ManualOverride
 from flad_planner.plan import AnchoredPlan, Plan, PlanLimits, RawPlan, complaint
@@ -61,6 +62,7 @@ class PlannerConfig:
     pursuit: PursuitConfig = section(PursuitConfig, doc="Pure pursuit.")
     law: LmdriveLawConfig = section(LmdriveLawConfig, doc="LMDrive's control law.")
     monitor: MonitorConfig = section(MonitorConfig, doc="Slowing down for who is in the way.")
+    lights: LightGuardConfig = section(LightGuardConfig, doc="Slowing down for red lights.")
     creep: CreepConfig = section(CreepConfig, doc="Rolling after standing for long.")
     stop: StopConfig = section(StopConfig, doc="Braking without a plan.")
     manual: ManualConfig = section(ManualConfig, doc="Manual override.")
@@ -115,6 +117,7 @@ class Planner:
         self._law = LmdriveLaw(config.law)
         self._pursuit = config.pursuit
         self._creep = Creep(config.creep)
+        self._lights = LightGuard(config.lights)
         self.manual = ManualOverride(config.manual)
         self._history = PoseHistory(config.history_s)
         self._tracker = Tracker(config.monitor.tracking)
@@ -126,6 +129,7 @@ class Planner:
     def _forget(self) -> None:
         self._law.reset()
         self._creep.reset()
+        self._lights.reset()
         self._active: AnchoredPlan | None = None
         self._early: Plan | None = None  # came before the odometry of its stamp
         self._refusal = ""
@@ -134,6 +138,7 @@ class Planner:
         self._dt_s = 0.0
         self._held = FULL_BRAKE
         self.is_creeping = False
+        self.light_limit_mps: float | None = None
         self._limit: SpeedLimit | None = None
         self._seen_ns = -1
         self._tracker.clear()
@@ -177,8 +182,10 @@ class Planner:
             plan, self._early = self._early, None
             self._anchor(plan)
 
-    def see(self, stamp_ns: int, boxes: Sequence[Box]) -> None:
+    def see(self, stamp_ns: int, boxes: Sequence[Box], light_red: float = 0.0) -> None:
         """Take what was detected at a time, in the vehicle's frame of then.
+
+        ``light_red`` is the probability that a red light makes the vehicle stop.
 
         News that are not newer, or of a time without odometry, are dropped.
         """
@@ -186,6 +193,7 @@ class Planner:
         if stamp_ns <= self._seen_ns or pose is None:
             return
         self._seen_ns = stamp_ns
+        self._lights.see(light_red)
         others = [box.on_ground(pose) for box in boxes if counts(box, self._config.monitor)]
         self._tracker.update(stamp_ns * 1e-9, others)
 
@@ -239,8 +247,15 @@ class Planner:
         self._stop = None
         control = self._follow(self._active, ego, age_s)
         state = PlannerState.REFUSED if self._refusal else PlannerState.FOLLOWING
-        slows = str(self._limit) if self._limit else "creeping" if self.is_creeping else ""
-        return self._decision(control, state, "; ".join(filter(None, (self._refusal, slows))))
+        whys = (self._refusal, *self._slow_reasons())
+        return self._decision(control, state, "; ".join(filter(None, whys)))
+
+    def _slow_reasons(self) -> list[str]:
+        """Why it is not the plan's speed."""
+        reasons = [str(self._limit)] if self._limit else []
+        if self.light_limit_mps is not None:
+            reasons.append("a light is seen red")
+        return [*reasons, "creeping"] if self.is_creeping else reasons
 
     def _anchor(self, plan: Plan) -> str | None:
         pose = self._history.at(plan.stamp_ns)
@@ -261,13 +276,16 @@ class Planner:
         if self._law_ns is None or ego.stamp_ns - self._law_ns > period_ns - 1_000_000:
             near, far = _targets(active, ego.pose, age_s)
             if self._creeps(ego):
-                self._law_ns, self._limit = ego.stamp_ns, None
+                self._law_ns, self._limit, self.light_limit_mps = ego.stamp_ns, None, None
                 half_m = 0.5 * self._config.creep.speed_mps
                 pedals = self._law.pedals((half_m, 0.0), (2.0 * half_m, 0.0), ego.speed_mps)
                 self._held = replace(pedals, steer=self._held.steer)
                 return self._held
             self._limit = self._slower(active, ego, desired_speed_mps(near, far))
             most_mps = self._limit.speed_mps if self._limit else math.inf
+            self.light_limit_mps = self._for_light(ego)
+            if self.light_limit_mps is not None:
+                most_mps = min(most_mps, self.light_limit_mps)
             if self._config.steering == "lmdrive":
                 self._held = self._law.step(near, far, ego.speed_mps, most_mps)
             else:
@@ -276,6 +294,12 @@ class Planner:
             self._law_ns = ego.stamp_ns
             self.num_slowed += self._limit is not None
         return self._held
+
+    def _for_light(self, ego: Ego) -> float | None:
+        """The speed that a red light allows, as the encoder sees it."""
+        if not self._config.monitor.enabled:
+            return None
+        return self._lights.limit_mps(ego.stamp_ns * 1e-9, ego.speed_mps)
 
     def _creeps(self, ego: Ego) -> bool:
         """Whether it is time to roll straight on, as the monitor sees it."""

@@ -117,7 +117,7 @@ class PlannerNode(ManagedNode):
             self._planner.know_car(*self._car)
         self._waiting: list[Odometry] = []  # odometry whose plan has not come yet
         self._plans: dict[int, RawPlan] = {}  # by stamp, lockstep only
-        self._boxes: dict[int, list[Box]] = {}  # likewise
+        self._seen: dict[int, tuple[list[Box], float]] = {}  # likewise, with the light
         self._decision: Decision | None = None
         self._last_odometry: Odometry | None = None
         self._heard_s = time.monotonic()
@@ -187,10 +187,10 @@ class PlannerNode(ManagedNode):
             boxes = []
         stamp_ns = convert.stamp_to_ns(msg.header.stamp)
         if self._lockstep:
-            self._boxes[stamp_ns] = boxes
+            self._seen[stamp_ns] = (boxes, msg.light_red)
             self._answer()
         else:
-            self._planner.see(stamp_ns, boxes)
+            self._planner.see(stamp_ns, boxes, msg.light_red)
 
     def _on_info(self, msg: CarlaEgoVehicleInfo) -> None:
         """The car's geometry; what cannot be of a car is told and left alone."""
@@ -237,9 +237,9 @@ class PlannerNode(ManagedNode):
                 return  # an answer now would be lost; the timer tries again
         self._waiting.clear()
         self._planner.observe(convert.ego_from_odometry(msg))
-        if stamp_ns in self._boxes:
-            self._planner.see(stamp_ns, self._boxes[stamp_ns])
-        self._boxes.clear()
+        if stamp_ns in self._seen:
+            self._planner.see(stamp_ns, *self._seen[stamp_ns])
+        self._seen.clear()
         if stamp_ns in self._plans and not self._plans[stamp_ns].is_none:
             self._hand_over(self._plans[stamp_ns])
         self._plans.clear()
@@ -253,7 +253,7 @@ class PlannerNode(ManagedNode):
         return (
             period_s > 0.0
             and is_due(stamp_ns, period_s)
-            and stamp_ns not in self._boxes
+            and stamp_ns not in self._seen
             and not self._planner.manual.active
         )
 
