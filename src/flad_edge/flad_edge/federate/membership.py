@@ -180,7 +180,7 @@ class Membership:
         period = self._config.rotation_period
         at_edge = {**self._depot.copies.units(run.client), 0: frozenset(range(run.num_units))}
         local = {v: run.held.get(v, {}) for v in members}
-        back = way_back(pipelines, local, at_edge, period)
+        back = way_back(pipelines, local, at_edge, period, self._planner.unit_bytes)
         assert back is not None, "the round's first model is always there"
         reached = max([run.order.from_step, *(s.step for s in self._roster.followers(run))])
         epoch, order = self._chronicle.new_epoch(), self._chronicle.new_order()

@@ -99,6 +99,13 @@ class RoundPlanner:
         self._model = with_heads_first(costs)
 
     @property
+    def unit_bytes(self) -> tuple[float, ...]:
+        """Of every unit's state, as it goes to another vehicle."""
+        return tuple(
+            float(u.parameter_bytes + u.optimizer_bytes + u.buffer_bytes) for u in self._costs.units
+        )
+
+    @property
     def alone_bytes(self) -> int:
         """Memory that a vehicle needs to train alone."""
         whole = self._partition(["it"], [self._costs.first_head])

@@ -60,9 +60,14 @@ class Return:
 
     step: int
     pipelines: tuple[Partition, ...]
-    """In the order in which they take turns: the first one asks for the fewest units."""
+    """In the order in which they take turns: the first one asks for the least."""
     fetched: Mapping[str, tuple[int, ...]]
     """Units that each vehicle must take from the edge's copy."""
+
+    def weight(self, sizes: Sequence[float] | None) -> float:
+        """What is fetched, by bytes of every unit; by their number if those are not known."""
+        units = (unit for some in self.fetched.values() for unit in some)
+        return float(sum(1.0 if sizes is None else sizes[unit] for unit in units))
 
     @property
     def num_fetched(self) -> int:
@@ -75,6 +80,7 @@ def way_back(
     local: Mapping[str, Mapping[int, Collection[int]]],
     at_edge: Mapping[int, Collection[int]],
     period: int,
+    sizes: Sequence[float] | None = None,
 ) -> Return | None:
     """The newest common cut from which ``after`` can begin.
 
@@ -85,6 +91,7 @@ def way_back(
         local: for every vehicle that is left, the units in its cuts by their steps.
         at_edge: the units in the edge's copy by their steps.
         period: of the turns.
+        sizes: bytes of every unit; without them every unit is as large as the others.
 
     Returns:
         None if no cut is complete.
@@ -107,5 +114,5 @@ def way_back(
                 order = (*after[shift:], *after[:shift])
                 found.append(Return(step=step, pipelines=order, fetched=missing))
         if found:
-            return min(found, key=lambda way: way.num_fetched)
+            return min(found, key=lambda way: way.weight(sizes))
     return None
