@@ -10,7 +10,8 @@ import json
 import pytest
 
 from flad_bringup import cli
-from flad_bringup.bench.recovery import Loss, _rows
+from flad_bringup.bench.recovery import _rows_of
+from flad_bringup.bench.recovery_stand import Loss
 from flad_bringup.federate.dashboard import Dashboard, table
 from flad_bringup.federate.faults import moment
 from flad_bringup.federate.run import _Disturbances, summary
@@ -109,17 +110,29 @@ def test_without_a_terminal_events_are_lines():
 
 def test_the_bench_holds_median_worst_and_lost_steps_against_the_bars():
     losses = [
-        Loss(vehicle="v", how="killed", when="random", seconds=s, lost_steps=n)
+        Loss(
+            vehicle="v",
+            how="killed",
+            phase="forward",
+            seconds=s,
+            ordered_s=0.1,
+            left_s=0.2,
+            loaded_s=0.3,
+            lost_steps=n,
+            fetched_bytes=0,
+            num_orders=1,
+        )
         for s, n in ((0.5, 2), (0.7, 9), (4.0, 1))
     ]
-    rows = {row.name: row for row in _rows(losses, [20.0], [6.0, 8.0], 0.4, 1e6)}
+    beside = {"full relaunch": 20.0, "torchrun elastic": 7.0}
+    rows = {row.name: row for row in _rows_of("killed", losses, beside)}
 
     assert rows["recovery_killed_median"].value == 0.7
     assert rows["recovery_killed_median"].baseline_value == 7.0
     assert rows["recovery_killed_median"].holds
     assert rows["recovery_killed_worst"].holds is False
+    assert rows["recovery_killed_worst"].baseline_value == 20.0
     assert rows["recovery_killed_lost_steps"].value == 9
-    assert "recovery_stopped_median" not in rows
 
 
 def test_the_summary_says_who_was_lost_and_what_it_cost(tmp_path):
