@@ -24,6 +24,7 @@ from visualization_msgs.msg import MarkerArray
 from flad_bringup import topology
 from flad_common.ros.qos import CONTROL, LATCHED, STATE, VIEW
 from flad_common.supervision import Supervisor
+from flad_planner.pursuit import PursuitConfig
 
 ROLE = "vehicle_0"
 STEP_NS = 50_000_000
@@ -336,14 +337,16 @@ def steers(stand):
 
 def test_it_steers_the_car_that_the_vehicle_info_describes(stand):
     one = stand(mode="lockstep", plan_period_s=0.05, **{"planner.control_period_s": 0.05})
-    one.info(30.0)
+    car = PursuitConfig()
     one.until(lambda: steers(one) < 0.0, "steering")
-    wanted = one.heard["control"][-1].steer
+    known = steers(one)  # of the car in the configuration
 
-    one.info(60.0)  # the same wheels' angle is half of its full lock
-    one.until(lambda: steers(one) == pytest.approx(0.5 * wanted, rel=0.02), "the other car")
+    for full_steer_deg in (30.0, 60.0):
+        wanted = pytest.approx(known * car.full_steer_deg / full_steer_deg, rel=0.02)
+        one.info(full_steer_deg, car.wheelbase_m)
+        one.until(lambda: steers(one) == wanted, f"a car of {full_steer_deg} degrees")  # noqa: B023
 
     for nonsense in (120.0, 0.0):
         one.info(nonsense)
         for _ in range(20):
-            assert steers(one) == pytest.approx(0.5 * wanted, rel=0.02)
+            assert steers(one) == wanted
