@@ -134,7 +134,8 @@ def drive(
 ) -> Drive:
     """Drive; ``others(t, ego)`` and ``lights(t)`` tell the world at each moment."""
     expert = Expert(route, side_lanes=side_lanes, config=ExpertConfig(), **expert_parts)
-    car = PursuitConfig(wheelbase_m=_WHEELBASE_M, full_steer_deg=math.degrees(_FULL_STEER_RAD))
+    full_steer_deg = math.degrees(_FULL_STEER_RAD)
+    car = PursuitConfig(understeer=0.0, wheelbase_m=_WHEELBASE_M, full_steer_deg=full_steer_deg)
     planner = Planner(PlannerConfig(pursuit=car))
     yaw = math.radians(route[0].yaw)
     ego = start or EgoState(route[0].x, route[0].y, yaw, 0.0, HALF_LENGTH, HALF_WIDTH)
@@ -165,10 +166,11 @@ def _moved(ego: EgoState, throttle: float, brake: float, steer: float) -> EgoSta
     accel = throttle * _FULL_THROTTLE_MPS2 - brake * _FULL_BRAKE_MPS2 - _DRAG_PER_S * ego.speed
     speed = max(0.0, ego.speed + accel * DT_S)
     way = 0.5 * (ego.speed + speed) * DT_S
-    yaw = ego.yaw + way / _WHEELBASE_M * math.tan(steer * _FULL_STEER_RAD)
-    return replace(
-        ego, x=ego.x + way * math.cos(yaw), y=ego.y + way * math.sin(yaw), yaw=yaw, speed=speed
-    )
+    wheel = math.tan(steer * _FULL_STEER_RAD)
+    slip = math.atan(0.5 * wheel)  # of the middle of the car, where its place is told
+    yaw = ego.yaw + way * math.cos(slip) * wheel / _WHEELBASE_M
+    x, y = ego.x + way * math.cos(yaw + slip), ego.y + way * math.sin(yaw + slip)
+    return replace(ego, x=x, y=y, yaw=yaw, speed=speed)
 
 
 def _gap(ego: EgoState, present: Agents) -> float:

@@ -92,7 +92,6 @@ class PlannerNode(ManagedNode):
         )
         self._inputs = [
             self.create_subscription(Odometry, "odometry", self._on_odometry, STATE),
-            self.create_subscription(CarlaEgoVehicleInfo, "vehicle_info", self._on_info, LATCHED),
             self.create_subscription(PlanMsg, "plan", self._on_plan, STATE),
             self.create_subscription(
                 ScenePrediction, "scene_prediction", self._on_prediction, STATE
@@ -101,6 +100,7 @@ class PlannerNode(ManagedNode):
             self.create_subscription(
                 CarlaEgoVehicleControl, "manual_control", self._on_manual, CONTROL
             ),
+            self.create_subscription(CarlaEgoVehicleInfo, "vehicle_info", self._on_info, LATCHED),
         ]
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers = [
