@@ -61,12 +61,14 @@ def tiny_tokens(*shape: int, seed: int = 0) -> Tensor:
 
 
 def straight_adllm(path: Path, speed_mps: float = 5.0, seed: int = 1) -> None:
-    """Write an untrained model for the small encoder's tokens that drives about straight ahead."""
+    """Write an untrained model for the small encoder's tokens that drives straight ahead."""
     said = list(load_bank().corpus(random.Random(0)))
     config = replace(CONFIG, num_tokens=42, token_dim=64, text=TextConfig(vocab_size=512))
     model = build_adllm(config, train_tokenizer(said, config.text), seed=seed).eval()
-    bias = model.waypoint_head[-1].bias
+    last = model.waypoint_head[-1]
     with torch.no_grad():
-        bias.view(-1, 2)[:, 0] = speed_mps * 0.5 * torch.arange(1.0, 6.0)
+        last.bias.view(-1, 2)[:, 0] = speed_mps * 0.5 * torch.arange(1.0, 6.0)
+        last.bias.view(-1, 2)[:, 1] = 0.0
+        last.weight[1::2] = 0.0  # to the side
         model.completed_head[-1].bias[1] = -4.0
     save_adllm(path, model)
