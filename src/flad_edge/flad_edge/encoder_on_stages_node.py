@@ -7,15 +7,17 @@ from functools import partial
 
 from flad_common.ros.lifecycle import run_node
 from flad_edge.encoder_stages import staged_encoder
-from flad_edge.ros.stage_links import stage_transport
+from flad_edge.ros.stage_links import epoch_of_now, stage_transport
 from flad_perception.encoder_node import EncoderNode
+from flad_pipeline.stages.staged_model import StagedModelConfig
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the node; the parameter ``stages`` names the computers, this one first."""
 
     def make() -> EncoderNode:
-        return EncoderNode(on_stages=partial(staged_encoder, open_=stage_transport))
+        config = StagedModelConfig(first_epoch=epoch_of_now())
+        return EncoderNode(on_stages=partial(staged_encoder, open_=stage_transport, config=config))
 
     run_node(make, args)
 

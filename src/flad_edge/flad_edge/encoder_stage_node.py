@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import threading
-import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
 from flad_edge.encoder_stages import stage_server
 from flad_edge.ros.stage_links import stage_transport
+from flad_pipeline.stages.staged_model import StageServer
 
 _CLOSE_S = 10.0
 
@@ -30,11 +29,11 @@ class EncoderStageConfig:
 
 
 class EncoderStageNode(ManagedNode):
-    """Serves while active; a lost encoder may come back. Attributes exist from configure."""
+    """Serves while active; a lost encoder may come back."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("encoder_stage", **kwargs)
-        self._thread: threading.Thread | None = None
+        self._server: StageServer | None = None
 
     @reports_errors
     def on_configure(self, state: State) -> TransitionCallbackReturn:
@@ -48,13 +47,14 @@ class EncoderStageNode(ManagedNode):
         self._server = stage_server(
             c.model, c.stages, c.computer, open_=stage_transport, num_threads=c.num_threads
         )
+        self.get_logger().info(f"stage {c.computer!r} of {list(c.stages)}, model {c.model!r}")
         return super().on_configure(state)
 
     @reports_errors
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Serve, in a thread."""
-        self._thread = threading.Thread(target=self._serve, name="stage", daemon=True)
-        self._thread.start()
+        assert self._server is not None
+        self._server.start()
         return super().on_activate(state)
 
     @reports_errors
@@ -63,18 +63,16 @@ class EncoderStageNode(ManagedNode):
         self.close()
         return super().on_deactivate(state)
 
-    def close(self) -> None:
-        """End the thread, where the process ends without a transition."""
-        if self._thread is not None:
-            self._server.end()
-            self._thread.join(_CLOSE_S)
-            self._thread = None
+    @reports_errors
+    def on_cleanup(self, state: State) -> TransitionCallbackReturn:
+        """Let go of the model."""
+        self._server = None
+        return super().on_cleanup(state)
 
-    def _serve(self) -> None:
-        try:
-            self._server.run()
-        except Exception:
-            self.get_logger().error(f"the stage has ended\n{traceback.format_exc()}")
+    def close(self) -> None:
+        """End the thread, also where the process ends without a transition."""
+        if self._server is not None:
+            self._server.stop(_CLOSE_S)
 
 
 def main(args: list[str] | None = None) -> None:

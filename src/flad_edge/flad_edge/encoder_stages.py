@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
-
 from flad_perception.live_input import encoder_input
 from flad_perception.live_sensors import LiveSensors
 from flad_perception.model.encoder import VisionEncoder, encode
@@ -21,7 +19,7 @@ from flad_pipeline.graph.costs import unit_costs
 from flad_pipeline.graph.units import UnitGraph, unit_graph
 from flad_pipeline.group.transport import Transport
 from flad_pipeline.partition import Partition, Span
-from flad_pipeline.stages.staged_model import StagedModel, StageServer
+from flad_pipeline.stages.staged_model import StagedModel, StagedModelConfig, StageServer
 
 
 def encoder_arguments(model: VisionEncoder, sensors: LiveSensors | None = None) -> tuple[Any, ...]:
@@ -94,12 +92,14 @@ def computers_of(config: Sequence[str]) -> tuple[str, ...]:
 class OpenStages(Protocol):
     """Makes a transport between the computers; :mod:`flad_edge.ros.stage_links` is the real one."""
 
-    def __call__(self, name: str, computers: Sequence[str], *, is_owner: bool) -> Transport:
-        """To all computers, which are there when it returns."""
+    def __call__(self, name: str, computers: Sequence[str]) -> Transport:
+        """Of the computer ``name``; the others need not be there yet."""
         ...
 
 
-def staged_encoder(computers: Sequence[str], *, open_: OpenStages) -> Place:
+def staged_encoder(
+    computers: Sequence[str], *, open_: OpenStages, config: StagedModelConfig | None = None
+) -> Place:
     """Where an encoder runs that is on several computers, seen from the first."""
     names = computers_of(computers)
 
@@ -107,9 +107,7 @@ def staged_encoder(computers: Sequence[str], *, open_: OpenStages) -> Place:
         arguments = encoder_arguments(model)
         graph = unit_graph(model, arguments, verify=False)
         partition = encoder_partition(graph, arguments, names)
-        return StagedModel(
-            graph, model_hash, partition, lambda: open_(names[0], names, is_owner=True)
-        )
+        return StagedModel(graph, model_hash, partition, lambda: open_(names[0], names), config)
 
     return place
 
@@ -126,7 +124,6 @@ def stage_server(
     names = computers_of(computers)
     if computer not in names[1:]:
         raise ValueError(f"computer must be one of {list(names[1:])}, got {computer!r}")
-    torch.set_num_threads(num_threads)
     encoder, _, identity = load_encoder(model_file(model))
     encoder.eval()
     arguments = encoder_arguments(encoder)
@@ -136,5 +133,6 @@ def stage_server(
         identity.hash,
         encoder_partition(graph, arguments, names),
         computer,
-        lambda: open_(computer, names, is_owner=False),
+        lambda: open_(computer, names),
+        num_threads,
     )

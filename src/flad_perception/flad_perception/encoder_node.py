@@ -119,7 +119,11 @@ class EncoderNode(ManagedNode):
                 )
             place = self._on_stages(config.stages)
         self._encoder = SceneEncoder(config.encoder, config.cameras, place)
-        self._encoder.run(LiveSensors(pictures={}))  # the first time takes longer
+        try:
+            self._encoder.run(LiveSensors(pictures={}))  # the first time takes longer
+        except Exception:
+            self._encoder.close()
+            raise
         cameras = needed_cameras(self._encoder.config, config.cameras)
         self._expected = [*cameras, *([LIDAR] if config.lidar else []), ODOMETRY]
         self._expected += [TARGET] if config.await_target else []
@@ -186,6 +190,7 @@ class EncoderNode(ManagedNode):
             self._tokens_pub,
         ):
             self.destroy_lifecycle_publisher(publisher)
+        self._encoder.close()
         del self._encoder
         return super().on_cleanup(state)
 
@@ -194,6 +199,8 @@ class EncoderNode(ManagedNode):
         if self._active:
             self._active = False
             self._worker.close(_CLOSE_S)
+        if hasattr(self, "_encoder"):
+            self._encoder.close()
 
     # --- in the executor's thread ---------------------------------------------------------------
 
@@ -344,7 +351,7 @@ class EncoderNode(ManagedNode):
             self._marker_pub.publish(scene_markers(head, output))
 
     def _on_failure(self, tick: GatheredTick, error: Exception) -> None:
-        self._health.failed()
+        self._health.failed(str(error).partition("\n")[0])
         self.get_logger().error(
             f"tick of {tick.stamp_ns * 1e-9:.3f} s could not be encoded\n"
             + "".join(traceback.format_exception(type(error), error, error.__traceback__)),

@@ -38,6 +38,7 @@ class NodeHealth:
         self._last_bad = ""
         self._missing: Counter[str] = Counter()
         self._failed = self._period_failed = 0
+        self._last_failure = ""
         self._num_ticks = 0
         self._period_s, self._period_ticks = now_s, 0
         self._period_missing: Counter[str] = Counter()
@@ -60,9 +61,10 @@ class NodeHealth:
             self._bad[topic] += 1
             self._last_bad = f"{topic}: {why}"
 
-    def failed(self) -> None:
+    def failed(self, why: str) -> None:
         """A tick could not be answered."""
         with self._lock:
+            self._last_failure = why
             self._failed += 1
             self._period_failed += 1
 
@@ -116,7 +118,9 @@ class NodeHealth:
     def _judge(self, ticks: int, missing: Counter[str], waiting_for: tuple[str, ...]) -> Verdict:
         failed, self._period_failed = self._period_failed, 0
         if failed:
-            return Verdict(ERROR, f"{failed} ticks could not be encoded; the log says why")
+            return Verdict(
+                ERROR, f"{failed} ticks could not be encoded, the last one: {self._last_failure}"
+            )
         if not ticks:
             lacks = f"; waiting for {', '.join(waiting_for)}" if waiting_for else ""
             return Verdict(WARN, f"no tick in this period{lacks}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,20 @@ from flad_perception.model.encoder import VisionEncoder, encode
 from flad_perception.scene_output import SceneOutput
 from flad_perception.weights import load_encoder, shipped_weights
 
-Place = Callable[[VisionEncoder, str], Callable[..., Any]]
+
+class Placed(Protocol):
+    """What runs a model elsewhere."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the model gives."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the others that run it."""
+        ...
+
+
+Place = Callable[[VisionEncoder, str], Placed]
 """Where a model runs: given it and its hash, what is called in its place."""
 
 _STOP = 1  # class of the stop sign head
@@ -128,6 +141,11 @@ class SceneEncoder:
             boxes=tuple(boxes),
             inference_s=inference_s,
         )
+
+    def close(self) -> None:
+        """Let go of who else runs the model."""
+        if self._run is not None:
+            self._run.close()
 
     def _check(self, path: Path) -> None:
         wanted, complaints = self._options, []

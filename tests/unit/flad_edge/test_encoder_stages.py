@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -15,30 +17,26 @@ from flad_common.error_codes import MODEL_REFUSED, FladError
 from flad_edge.encoder_stages import computers_of, stage_server, staged_encoder
 from flad_perception.live_sensors import LiveSensors
 from flad_perception.scene_encoder import SceneEncoder, SceneEncoderConfig
+from flad_perception.scene_output import SceneOutput
 from flad_pipeline.group.deadlines import GroupError, TransportConfig
 from flad_pipeline.group.memory_link import MemoryNetwork
 from flad_pipeline.group.transport import Transport
+from flad_pipeline.stages.staged_model import StagedModelConfig, StageServer
 
 NAMES = ("front", "rear")
 OPTIONS = SceneEncoderConfig(num_threads=1)
 
 
-class Cables:
-    """A fresh network each time that a computer opens its transport anew."""
+class Network(MemoryNetwork):
+    """Opens transports as the computers' nodes do."""
 
-    def __init__(self) -> None:
-        self._networks: list[MemoryNetwork] = []
-        self._times: Counter[str] = Counter()
-        self._lock = threading.Lock()
+    def open_(self, name: str, computers: Sequence[str]) -> Transport:
+        return Transport(self.link(name), TransportConfig(timeout_s=60.0, silent_after_s=0.0))
 
-    def __call__(self, name: str, computers: Sequence[str], *, is_owner: bool) -> Transport:
-        with self._lock:
-            place = self._times[name]
-            self._times[name] += 1
-            while len(self._networks) <= place:
-                self._networks.append(MemoryNetwork())
-            link = self._networks[place].link(name)
-        return Transport(link, TransportConfig(timeout_s=60.0, silent_after_s=0.0))
+
+@pytest.fixture
+def network():
+    return Network()
 
 
 def sensors(seed: int) -> LiveSensors:
@@ -46,48 +44,102 @@ def sensors(seed: int) -> LiveSensors:
     return LiveSensors(pictures={}, sweep=points, speed_mps=float(seed))
 
 
-def test_two_computers_give_the_tokens_of_one_also_after_a_loss():
-    expected = [SceneEncoder(OPTIONS).run(sensors(seed)) for seed in (1, 2)]
-    cables = Cables()
-    with a_world_per_thread():
-        server = stage_server("small", NAMES, "rear", open_=cables)
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        encoder = SceneEncoder(OPTIONS, place=staged_encoder(NAMES, open_=cables))
-        found = [encoder.run(sensors(1))]
-        server._member._transport.abort("its cable was pulled")
-        with pytest.raises(GroupError):
-            for _ in range(3):  # what had arrived may still be answered
+@contextmanager
+def serving(open_, model="small", computers=NAMES) -> Iterator[StageServer]:
+    """The other computer, in this process."""
+    server = stage_server(model, computers, "rear", open_=open_)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(60.0)
+
+
+@contextmanager
+def encoding(open_, **patience) -> Iterator[SceneEncoder]:
+    """The first computer."""
+    config = StagedModelConfig(**patience)
+    place = staged_encoder(NAMES, open_=open_, config=config)
+    encoder = SceneEncoder(OPTIONS, place=place)
+    try:
+        yield encoder
+    finally:
+        encoder.close()
+
+
+@functools.cache
+def alone(seed: int) -> SceneOutput:
+    return SceneEncoder(OPTIONS).run(sensors(seed))
+
+
+def assert_as_alone(encoder: SceneEncoder, seed: int) -> None:
+    found, expected = encoder.run(sensors(seed)), alone(seed)
+    np.testing.assert_allclose(found.tokens, expected.tokens, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.waypoints_m, expected.waypoints_m, rtol=1e-5, atol=1e-5)
+
+
+def test_two_computers_give_the_tokens_of_one_also_after_a_loss(network):
+    with a_world_per_thread(), serving(network.open_) as server, encoding(network.open_) as encoder:
+        assert_as_alone(encoder, 1)
+        for time in range(3):
+            server._member.interrupt("its cable was pulled")
+            with pytest.raises(GroupError, match="its cable was pulled"):
+                for _ in range(3):  # what had arrived may still be answered
+                    encoder.run(sensors(2))
+            assert_as_alone(encoder, 2 + time)
+
+
+def test_while_a_computer_is_away_every_call_says_so_and_its_successor_is_taken(network):
+    with a_world_per_thread(), encoding(network.open_, meeting_s=0.2) as encoder:
+        with serving(network.open_):
+            assert_as_alone(encoder, 1)
+            network.kill("rear")
+        for _ in range(2):
+            began_s = monotonic()
+            with pytest.raises(GroupError, match="rear") as error:
                 encoder.run(sensors(2))
-        found.append(encoder.run(sensors(2)))
-        server.end()
-        thread.join(60.0)
-        assert not thread.is_alive()
-        encoder._run.close()
-    assert server.num_frames >= 2
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one.tokens, other.tokens, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(one.waypoints_m, other.waypoints_m, rtol=1e-5, atol=1e-5)
+            assert error.value.lost == "rear" and monotonic() - began_s < 30.0
+        with serving(network.open_) as server:
+            found = None
+            while found is None:  # the first calls may be over before it listens
+                with suppress(GroupError):
+                    found = encoder.run(sensors(2))
+            assert_as_alone(encoder, 3)
+            assert server.num_frames >= 2
 
 
-def test_another_model_on_the_other_computer_is_refused():
-    cables, errors = Cables(), []
-    with a_world_per_thread():
-        server = stage_server("small", NAMES, "rear", open_=cables)
-        server._member._hash = "another"
+def test_an_encoder_that_comes_back_finds_stages_that_are_in_a_later_epoch(network):
+    with a_world_per_thread(), serving(network.open_) as server:
+        for first_epoch in (70_000, 1, 5):
+            with encoding(network.open_, first_epoch=first_epoch) as encoder:
+                assert_as_alone(encoder, 1)
+        assert server.num_frames == 3
 
-        def serve() -> None:
-            with pytest.raises(FladError, match="rear has the model another") as refused:
-                server.run()
-            errors.append(refused.value.code)
 
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        encoder = SceneEncoder(OPTIONS, place=staged_encoder(NAMES, open_=cables))
-        with pytest.raises(GroupError):
+def test_a_stage_that_was_stopped_can_be_started_again(network):
+    with a_world_per_thread(), serving(network.open_) as server, encoding(network.open_) as encoder:
+        assert_as_alone(encoder, 1)
+        server.stop(60.0)
+        server.start()
+        with suppress(GroupError):
             encoder.run(sensors(1))
-        thread.join(60.0)
-    assert errors == [MODEL_REFUSED]
+        assert_as_alone(encoder, 2)
+
+
+def test_another_model_or_cut_on_the_other_computer_is_refused_at_every_call(network):
+    with a_world_per_thread(), serving(network.open_) as server, encoding(network.open_) as encoder:
+        good = server._member.hello
+        for bad, complaint in (
+            (replace(good, model="another"), "rear has the model another, front has"),
+            (replace(good, cuts="other"), "rear and front cut the model differently"),
+        ):
+            server._member.hello = bad
+            for _ in range(2):
+                with pytest.raises(FladError, match=complaint) as refused:
+                    encoder.run(sensors(1))
+                assert refused.value.code is MODEL_REFUSED
+        server._member.hello = good
+        assert_as_alone(encoder, 1)
 
 
 @pytest.mark.parametrize("stages", [(), ("front",), ("front", "front")])

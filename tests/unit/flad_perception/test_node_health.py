@@ -56,10 +56,11 @@ def test_a_bad_message_is_told_once_and_stays_counted():
 
 def test_a_tick_that_could_not_be_encoded_is_an_error_of_its_period():
     health = NodeHealth("0", now_s=0.0)
-    health.failed()
+    health.failed("the rear computer is lost")
     health.ticked(0.1, 0.1, ())
     verdict = close(health, 1.0)
-    assert verdict.level == ERROR and verdict.message.startswith("1 ticks could not be encoded")
+    assert verdict.level == ERROR
+    assert verdict.message == "1 ticks could not be encoded, the last one: the rear computer is lost"
     health.ticked(0.1, 0.1, ())
     assert close(health, 2.0).level == OK
     assert health.figures()["ticks_failed"] == 1

@@ -253,6 +253,33 @@ def test_who_hears_only_later_how_an_epoch_ended_can_still_say_it():
     assert b.over is None  # the second epoch goes on
 
 
+def test_an_epochs_first_message_calls_for_it_and_who_has_lost_that_place_is_not_called():
+    names, word = ("vehicle_0", "vehicle_1"), torch.arange(3.0)
+    encoded, network = encode(word, chunk_bytes=1000), MemoryNetwork()
+    config = TransportConfig(timeout_s=30.0, heartbeat_s=0.02, silent_after_s=0.0)
+    a, b = (Transport(network.link(name), config) for name in names)
+    a.enter(7, names)
+    assert b.wait_for_call(a.name, 0.2) is None  # it has heard that somebody lives, no more
+    a.send(b.name, encoded, epoch=7)
+    assert b.wait_for_call(a.name, 30.0) == 7
+    b.enter(7, names)
+    assert b.receive(b.expect(a.name, epoch=7), epoch=7).num_bytes == 12
+    assert b.wait_for_call(a.name, 0.2) is None
+    a.drain()
+    b.close()
+    with pytest.raises(GroupError, match="is closed"):
+        b.wait_for_call(a.name, 30.0)
+
+    again = Transport(network.link("vehicle_1"), config)  # as a process that was started anew
+    a.send("vehicle_1", encoded, epoch=7)
+    assert again.wait_for_call(a.name, 0.2) is None
+    a.enter(8, names)
+    a.send("vehicle_1", encoded, epoch=8)
+    assert again.wait_for_call(a.name, 30.0) == 8
+    for transport in (a, again):
+        transport.close()
+
+
 def test_epochs_only_grow_and_members_are_different_names():
     with memory_transports(1) as (a,):
         a.enter(3, ("vehicle_0", "vehicle_1"))

@@ -179,6 +179,16 @@ class Lanes:
             counts.update(_channel_counts(lane))
         return dict(sorted(counts.items()))
 
+    def called_by(self, source: str) -> int | None:
+        """The later epoch that ``source`` has begun with this vehicle; None if there is none.
+
+        Only its first packet says so: who has lost its place in an epoch cannot come back to it.
+        """
+        for packet in self._early:
+            if (packet.source, packet.kind, packet.sequence) == (source, Kind.DATA, 0):
+                return packet.epoch
+        return None
+
     def has_room(self, source: str) -> bool:
         """Whether the mailbox takes more of a member."""
         return self.mailbox.num_bytes(source) < self._config.mailbox_bytes

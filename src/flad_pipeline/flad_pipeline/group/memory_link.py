@@ -18,13 +18,13 @@ class MemoryNetwork:
         self._links: dict[str, MemoryLink] = {}
 
     def link(self, name: str) -> MemoryLink:
-        """A new link under a name.
+        """A new link under a name; that of a closed one is free again.
 
         Raises:
             ValueError: if the name is taken.
         """
         with self._lock:
-            if name in self._links:
+            if name in self._links and not self._links[name].is_closed:
                 raise ValueError(f"{name!r} has a link already; names are {sorted(self._links)}")
             made = self._links[name] = MemoryLink(name, self)
             return made
@@ -59,6 +59,7 @@ class MemoryLink:
         self._network = network
         self._queue: queue.SimpleQueue[Packet | None] = queue.SimpleQueue()
         self._events: LinkEvents | None = None
+        self.is_closed = False
         self._thread = threading.Thread(target=self._run, name=f"link of {name}", daemon=True)
 
     @property
@@ -92,7 +93,7 @@ class MemoryLink:
 
     def close(self) -> None:
         """Deliver nothing any more."""
-        self._events = None
+        self._events, self.is_closed = None, True
         self._queue.put(None)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()

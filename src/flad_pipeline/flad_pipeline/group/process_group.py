@@ -7,6 +7,7 @@ millisecond, because nothing is connected, and that is what recovery builds on.
 
 from __future__ import annotations
 
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -222,6 +223,7 @@ def join(options: GroupOptions) -> dist.ProcessGroup:
     if BACKEND.upper() not in dist.Backend._plugins:
         dist.Backend.register_backend(BACKEND, _create, extended_api=True, devices=["cpu"])
     options.transport.enter(options.epoch, options.members)
+    hook = sys.excepthook
     dist.init_process_group(
         BACKEND,
         store=HashStore(),
@@ -229,6 +231,7 @@ def join(options: GroupOptions) -> dist.ProcessGroup:
         world_size=len(options.members),
         pg_options=options,
     )
+    sys.excepthook = hook  # PyTorch wraps it anew for each group: groups come and go here
     group = dist.group.WORLD
     assert isinstance(group, DdsProcessGroup)
     return group

@@ -212,6 +212,25 @@ class Transport:
             self._lanes.progress += 1
             return found[0]
 
+    def wait_for_call(self, source: str, timeout_s: float) -> int | None:
+        """Wait until ``source`` has sent this vehicle the first message of a later epoch.
+
+        Returns:
+            The epoch, to be given to :meth:`enter`; None if none was called within ``timeout_s``.
+
+        Raises:
+            GroupError: if this transport is closed.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        with self._changed:
+            while not self._closed:
+                if (epoch := self._lanes.called_by(source)) is not None:
+                    return epoch
+                if (left_s := deadline_s - time.monotonic()) <= 0.0:
+                    return None
+                self._changed.wait(left_s)
+        raise GroupError(GROUP_OVER, f"{self.name} is closed, and waited for a call of {source}")
+
     def has_arrived(self, slot: Slot) -> bool:
         """Whether :meth:`receive` would not wait."""
         with self._changed:
@@ -366,10 +385,11 @@ class Transport:
                 return
             counts = self._lanes.counts
             before = counts["messages_received"]
+            is_early = packet.epoch > self._lanes.membership.epoch
             self._lanes.on_packet(packet, is_whole=whole, now_s=time.monotonic())
             # Only then can a wait be over: a thread that is woken for nothing costs the others.
-            has_left = packet.kind == Kind.LEFT
-            if counts["messages_received"] > before or has_left or self._num_waits_for_room:
+            is_word = is_early or packet.kind == Kind.LEFT
+            if counts["messages_received"] > before or is_word or self._num_waits_for_room:
                 self._changed.notify_all()
         self._pass_on()
 
