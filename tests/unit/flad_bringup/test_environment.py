@@ -6,6 +6,9 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import pytest
+
+from flad_bringup.bench.udp_only import write_udp_only
 from flad_bringup.environment import child_environment, variables
 
 
@@ -31,12 +34,54 @@ def test_an_installed_ros_keeps_its_own_paths(workspace):
     assert told["ROS_LOCALHOST_ONLY"] == "1"
 
 
-def test_the_dds_profile_has_the_large_segment_and_keeps_udp(workspace):
-    text = (workspace.config / "fastdds.xml").read_text()
-    spaces = {"d": "http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"}
-    kinds = {
-        t.findtext("d:type", namespaces=spaces): t.findtext("d:segment_size", namespaces=spaces)
-        for t in ElementTree.fromstring(text).iterfind(".//d:transport_descriptor", spaces)
+SPACES = {"d": "http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"}
+
+
+def _transports(profile: ElementTree.Element) -> dict[str | None, str | None]:
+    """Segment size of each kind."""
+    return {
+        t.findtext("d:type", namespaces=SPACES): t.findtext("d:segment_size", namespaces=SPACES)
+        for t in profile.iterfind(".//d:transport_descriptor", SPACES)
     }
 
-    assert kinds == {"SHM": str(64 * 1024**2), "UDPv4": None}
+
+def _used(profile: ElementTree.Element) -> list[str | None]:
+    return [t.text for t in profile.iterfind(".//d:userTransports/d:transport_id", SPACES)]
+
+
+def test_the_dds_profile_has_the_large_segment_and_keeps_udp(workspace):
+    profile = ElementTree.parse(workspace.config / "fastdds.xml").getroot()
+
+    assert _transports(profile) == {"SHM": str(64 * 1024**2), "UDPv4": None}
+    assert _used(profile) == ["large_shared_memory", "udp"]
+
+
+def test_the_benches_of_several_hosts_take_the_same_profile_without_shared_memory(
+    workspace, tmp_path
+):
+    shipped = ElementTree.parse(workspace.config / "fastdds.xml").getroot()
+    profile = ElementTree.parse(write_udp_only(workspace.config, tmp_path)).getroot()
+
+    assert _transports(profile) == {"UDPv4": None}
+    assert _used(profile) == ["udp"]
+    writers = [
+        [
+            (part.tag, (part.text or "").strip())
+            for part in one.iterfind("d:data_writer", SPACES)
+            for part in part.iter()
+        ]
+        for one in (shipped, profile)
+    ]
+    assert writers[0] == writers[1] != []
+
+
+def test_a_profile_of_shared_memory_alone_is_refused(workspace, tmp_path):
+    text = (workspace.config / "fastdds.xml").read_text()
+    (tmp_path / "fastdds.xml").write_text(
+        text.replace(
+            "<transport_id>udp</transport_id>\n      </userTransports>", "</userTransports>"
+        )
+    )
+
+    with pytest.raises(ValueError, match=r"no transport but shared memory \(large_shared_memory\)"):
+        write_udp_only(tmp_path, tmp_path)

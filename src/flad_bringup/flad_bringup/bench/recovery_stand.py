@@ -22,9 +22,10 @@ from flad_bringup.bench.exactness_case import Plan
 from flad_bringup.bench.hosts import Hosts
 from flad_bringup.bench.recovery_phases import PHASES, Phase, PhaseReader, phase_file
 from flad_bringup.bench.recovery_task import COSTS, TASK, noise_costs, noise_task
-from flad_bringup.bench.transport import UDP_ONLY
+from flad_bringup.bench.udp_only import write_udp_only
 from flad_bringup.federate.fleet import Fleet, FleetFiles, VehicleSpec
 from flad_bringup.federate.watch_node import FederationWatch
+from flad_bringup.workspace import find_workspace
 from flad_carla.evaluation.domain import own_domain
 from flad_common.supervision import Supervisor
 from flad_edge.federate.planning import PlanningConfig, RoundPlanner
@@ -391,8 +392,7 @@ def recovery_stand(config: StandConfig, folder: Path) -> Iterator[RecoveryStand]
         hosts = None
         if os.geteuid() == 0:
             hosts = stack.enter_context(Hosts(f"flad_{os.getpid()}", (*NAMES, "edge")))
-            profiles = folder / "udp_only.xml"
-            profiles.write_text(UDP_ONLY, encoding="utf-8")
+            profiles = write_udp_only(find_workspace().config, folder)
             stack.enter_context(_environment(FASTRTPS_DEFAULT_PROFILES_FILE=str(profiles)))
             stack.enter_context(hosts.this_thread("edge"))
         supervisor = stack.enter_context(Supervisor(folder / "logs"))

@@ -21,6 +21,7 @@ from typing import Any
 
 from flad_bringup.bench.rows import Row
 from flad_bringup.bench.slow_link import INTERFACE, LinkProfile, SlowLink
+from flad_bringup.bench.udp_only import write_udp_only
 from flad_bringup.environment import child_environment
 from flad_bringup.workspace import Workspace
 from flad_common.error_codes import NODE_DIED, FladError
@@ -32,27 +33,6 @@ MINUTES = 8.0
 
 _SIZES_MB = (0.1, 1.0, 4.0, 16.0)
 _MEMBER_S = 600.0
-
-UDP_ONLY = """<?xml version="1.0" encoding="UTF-8"?>
-<profiles xmlns="http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles">
-  <transport_descriptors>
-    <transport_descriptor>
-      <transport_id>udp</transport_id>
-      <type>UDPv4</type>
-      <sendBufferSize>4194304</sendBufferSize>
-      <receiveBufferSize>4194304</receiveBufferSize>
-    </transport_descriptor>
-  </transport_descriptors>
-  <participant profile_name="udp_only" is_default_profile="true">
-    <rtps>
-      <userTransports><transport_id>udp</transport_id></userTransports>
-      <useBuiltinTransports>false</useBuiltinTransports>
-    </rtps>
-  </participant>
-</profiles>
-"""
-"""Between namespaces of one machine shared memory would go around the link. A socket of Linux's
-default size holds three datagrams of 64 KiB: a busy reader would lose the rest."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -279,8 +259,7 @@ class _Pair:
     def _environment(self, folder: Path) -> dict[str, str]:
         extra = {"OMP_NUM_THREADS": "1"}
         if self._link:
-            profiles = folder / "udp_only.xml"
-            profiles.write_text(UDP_ONLY, encoding="utf-8")
+            profiles = write_udp_only(self._workspace.config, folder)
             extra |= {
                 "FASTRTPS_DEFAULT_PROFILES_FILE": str(profiles),
                 "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
