@@ -3,23 +3,22 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from flad_common.ros.lifecycle import run_node
 from flad_edge.encoder_stages import staged_encoder
 from flad_edge.ros.stage_links import epoch_of_now, stage_transport
 from flad_perception.encoder_node import EncoderNode
+from flad_perception.scene_encoder import Place
 from flad_pipeline.stages.staged_model import StagedModelConfig
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the node; the parameter ``stages`` names the computers, this one first."""
 
-    def make() -> EncoderNode:
-        config = StagedModelConfig(first_epoch=epoch_of_now())
-        return EncoderNode(on_stages=partial(staged_encoder, open_=stage_transport, config=config))
+    def on_stages(computers: tuple[str, ...], wait_s: float) -> Place:
+        config = StagedModelConfig(first_meeting_s=wait_s, first_epoch=epoch_of_now())
+        return staged_encoder(computers, open_=stage_transport, config=config)
 
-    run_node(make, args)
+    run_node(lambda: EncoderNode(on_stages=on_stages), args)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,9 @@ class EncoderNodeConfig:
         doc="Computers that run the model as a pipeline, this one first; empty: this one alone. "
         "Needs flad_edge's executable encoder_on_stages.",
     )
+    stages_wait_s: float = knob(
+        60.0, unit="s", doc="Longest wait for the other computers when this one is configured."
+    )
     encoder: SceneEncoderConfig = section(SceneEncoderConfig, doc="The model.")
     tick: TickSyncConfig = section(TickSyncConfig, doc="What belongs to one tick.")
 
@@ -95,7 +98,7 @@ class EncoderNode(ManagedNode):
     """
 
     def __init__(
-        self, on_stages: Callable[[tuple[str, ...]], Place] | None = None, **kwargs: Any
+        self, on_stages: Callable[[tuple[str, ...], float], Place] | None = None, **kwargs: Any
     ) -> None:
         super().__init__("encoder", **kwargs)
         self._on_stages = on_stages
@@ -117,7 +120,7 @@ class EncoderNode(ManagedNode):
                     f"stages names {list(config.stages)}, and this executable runs the model "
                     "alone; start encoder_on_stages of flad_edge, with the same parameters"
                 )
-            place = self._on_stages(config.stages)
+            place = self._on_stages(config.stages, config.stages_wait_s)
         self._encoder = SceneEncoder(config.encoder, config.cameras, place)
         try:
             self._encoder.run(LiveSensors(pictures={}))  # the first time takes longer
@@ -165,13 +168,19 @@ class EncoderNode(ManagedNode):
         self._sync = TickSync(self._config.tick, self._expected, self._config.mode)
         self._health = NodeHealth(self._encoder.model_hash, time.monotonic())
         self._unmounted: deque[tuple[Any, Any]] = deque(maxlen=_MAX_UNMOUNTED)  # headers and points
-        self._worker = Worker(self._answer, self._on_failure, "all" if lockstep else "newest")
+        self._worker = Worker(
+            self._begin,
+            self._on_failure,
+            "all" if lockstep else "newest",
+            finish=self._finish,
+            most_begun=max(1, len(self._config.stages)),
+        )
         self._active = True
         return super().on_activate(state)
 
     @reports_errors
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
-        """Let the tick that is being encoded end; those that wait are left unanswered."""
+        """Let ticks that are being encoded end; those that wait are left unanswered."""
         self._active = False
         self._worker.close(_CLOSE_S)
         return super().on_deactivate(state)
@@ -321,9 +330,9 @@ class EncoderNode(ManagedNode):
 
     # --- in the worker's thread -----------------------------------------------------------------
 
-    def _answer(self, tick: GatheredTick) -> None:
+    def _begin(self, tick: GatheredTick) -> None:
         target = tick.target and tick.target.seen_from(tick.odometry, self._vehicle)
-        output = self._encoder.run(
+        self._encoder.begin(
             LiveSensors(
                 pictures=tick.pictures,
                 sweep=tick.sweep,
@@ -332,6 +341,9 @@ class EncoderNode(ManagedNode):
                 target_point_m=target or (0.0, 0.0),
             )
         )
+
+    def _finish(self, tick: GatheredTick) -> None:
+        output = self._encoder.finish()
         if self._active:
             self._publish(tick, output)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,24 @@ from flad_perception.config import CONTRACT_VERSION, EncoderConfig, load_encoder
 from flad_perception.detections import decode_detections
 from flad_perception.live_input import encoder_input
 from flad_perception.live_sensors import LiveSensors
-from flad_perception.model.encoder import VisionEncoder, encode
+from flad_perception.model.encoder import EncoderOutput, VisionEncoder, encode
 from flad_perception.scene_output import SceneOutput
 from flad_perception.weights import load_encoder, shipped_weights
 
 
 class Placed(Protocol):
-    """What runs a model elsewhere."""
+    """Runs a model elsewhere, several frames at a time perhaps."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the model gives."""
+    def submit(self, *args: Any, **kwargs: Any) -> None:
+        """Begin with what the model would be called with."""
+        ...
+
+    def result(self) -> Any:
+        """What the model gives for the earliest frame that was not asked for yet.
+
+        Raises:
+            FladError: if that frame is lost; the following ones are asked for all the same.
+        """
         ...
 
     def close(self) -> None:
@@ -37,7 +46,7 @@ class Placed(Protocol):
 
 
 Place = Callable[[VisionEncoder, str], Placed]
-"""Where a model runs: given it and its hash, what is called in its place."""
+"""Where a model runs: given it and its hash, who runs it in its place."""
 
 _STOP = 1  # class of the stop sign head
 
@@ -74,6 +83,15 @@ class SceneEncoderConfig:
             raise ValueError(f"score_threshold must be in (0, 1), got {self.score_threshold}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    sensors: LiveSensors
+    view_valid: tuple[bool, ...]
+    began_s: float
+    output: EncoderOutput | None
+    """None while others work on it."""
+
+
 class SceneEncoder:
     """One loaded model. Single-threaded.
 
@@ -104,20 +122,41 @@ class SceneEncoder:
         self._device = torch.device(_device(config.device))
         self._model.to(self._device).eval()
         self._run = place(self._model, self.model_hash) if place else None
+        self._begun: deque[_Begun] = deque()
 
     def run(self, sensors: LiveSensors) -> SceneOutput:
-        """Encode one moment.
+        """Encode one moment, where none has begun.
 
         Raises:
             ValueError: if the model answers with numbers that are not finite.
         """
+        self.begin(sensors)
+        return self.finish()
+
+    def begin(self, sensors: LiveSensors) -> None:
+        """Begin with one moment; :meth:`finish` gives them back in order."""
         torch.set_num_threads(self._options.num_threads)  # it counts for the calling thread
         frame = encoder_input(sensors, self.config, self._carried)
+        view_valid = tuple(frame.view_valid[0].tolist())
         began_s = time.perf_counter()
         with torch.inference_mode():
-            output = encode(self._model, frame.to(self._device), self._run)
+            submit = self._run.submit if self._run else None
+            output = encode(self._model, frame.to(self._device), submit)
+        self._begun.append(_Begun(sensors, view_valid, began_s, output))
+
+    def finish(self) -> SceneOutput:
+        """The earliest moment that has begun.
+
+        Raises:
+            ValueError: if the model answers with numbers that are not finite.
+            FladError: if it ran elsewhere and that was lost.
+        """
+        begun = self._begun.popleft()
+        sensors = begun.sensors
+        with torch.inference_mode():
+            output = begun.output or self._result()
             tokens = output.tokens[0].float().cpu().numpy()
-        inference_s = time.perf_counter() - began_s
+        inference_s = time.perf_counter() - begun.began_s
         waypoints = output.waypoints_m[0].float().cpu().tolist()
         light = torch.softmax(output.light_logits[0].float(), dim=-1)[LIGHT_RED].item()
         stop = torch.softmax(output.stop_logits[0].float(), dim=-1)[_STOP].item()
@@ -131,7 +170,7 @@ class SceneEncoder:
             model_hash=self.model_hash,
             contract_version=self.config.contract_version,
             views=tuple(view.name for view in self.config.views),
-            view_valid=tuple(frame.view_valid[0].tolist()),
+            view_valid=begun.view_valid,
             lidar_valid=sensors.sweep is not None,
             speed_mps=sensors.speed_mps,
             light_red=light,
@@ -144,8 +183,14 @@ class SceneEncoder:
 
     def close(self) -> None:
         """Let go of who else runs the model."""
+        self._begun.clear()
         if self._run is not None:
             self._run.close()
+
+    def _result(self) -> EncoderOutput:
+        assert self._run is not None
+        output: EncoderOutput = self._run.result()
+        return output
 
     def _check(self, path: Path) -> None:
         wanted, complaints = self._options, []

@@ -17,10 +17,16 @@ class Worker(Generic[Job]):
     With ``keep="all"`` every job is done, in order. With ``keep="newest"`` a job that has not begun
     gives way to the next one, and :attr:`num_dropped` counts it.
 
+    With ``finish`` a job is begun by ``work`` and ended by ``finish``, in order. Between the two
+    the next jobs are begun if they wait already, so that others can work on several at once; a job
+    that is alone is ended without a delay.
+
     Args:
         work: does one job; what it raises goes to ``on_error`` and the next job is taken.
         on_error: told what was raised, from the thread.
         keep: see above.
+        finish: ends a job that ``work`` has begun; what it raises goes to ``on_error`` as well.
+        most_begun: jobs at a time between ``work`` and ``finish``.
     """
 
     def __init__(
@@ -28,8 +34,11 @@ class Worker(Generic[Job]):
         work: Callable[[Job], None],
         on_error: Callable[[Job, Exception], None],
         keep: Literal["all", "newest"],
+        *,
+        finish: Callable[[Job], None] | None = None,
+        most_begun: int = 1,
     ) -> None:
-        self._work = work
+        self._work, self._finish, self._most_begun = work, finish, most_begun
         self._on_error = on_error
         self._keep_all = keep == "all"
         self._condition = threading.Condition()
@@ -61,7 +70,7 @@ class Worker(Generic[Job]):
             self._condition.notify()
 
     def close(self, deadline_s: float) -> None:
-        """Let the job that has begun end, leave the others undone.
+        """Let the jobs that have begun end, leave the others undone.
 
         Raises:
             TimeoutError: if it has not ended by then.
@@ -75,14 +84,22 @@ class Worker(Generic[Job]):
             raise TimeoutError(f"a job has been going on for more than {deadline_s:g} s")
 
     def _run(self) -> None:
+        begun: deque[Job] = deque()
         while True:
             with self._condition:
-                while not self._waiting and not self._closed:
+                while not (self._waiting or begun or self._closed):
                     self._condition.wait()
-                if self._closed:
+                if self._closed and not begun:
                     return
-                job = self._waiting.popleft()
+                begins = bool(self._waiting) and len(begun) < self._most_begun
+                job = self._waiting.popleft() if begins else begun.popleft()
             try:
-                self._work(job)
+                if begins:
+                    self._work(job)
+                elif self._finish is not None:
+                    self._finish(job)
             except Exception as error:  # a thread's boundary: one bad job must not end the others
                 self._on_error(job, error)
+            else:
+                if begins and self._finish is not None:
+                    begun.append(job)

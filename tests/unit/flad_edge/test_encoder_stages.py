@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -21,6 +22,7 @@ from flad_perception.scene_output import SceneOutput
 from flad_pipeline.group.deadlines import GroupError, TransportConfig
 from flad_pipeline.group.memory_link import MemoryNetwork
 from flad_pipeline.group.transport import Transport
+from flad_pipeline.stages.forward import ForwardStage
 from flad_pipeline.stages.staged_model import StagedModelConfig, StageServer
 
 NAMES = ("front", "rear")
@@ -73,7 +75,10 @@ def alone(seed: int) -> SceneOutput:
 
 
 def assert_as_alone(encoder: SceneEncoder, seed: int) -> None:
-    found, expected = encoder.run(sensors(seed)), alone(seed)
+    assert_same(encoder.run(sensors(seed)), alone(seed))
+
+
+def assert_same(found: SceneOutput, expected: SceneOutput) -> None:
     np.testing.assert_allclose(found.tokens, expected.tokens, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.waypoints_m, expected.waypoints_m, rtol=1e-5, atol=1e-5)
 
@@ -106,6 +111,41 @@ def test_while_a_computer_is_away_every_call_says_so_and_its_successor_is_taken(
                     found = encoder.run(sensors(2))
             assert_as_alone(encoder, 3)
             assert server.num_frames >= 2
+
+
+def test_frames_in_flight_come_back_in_order_or_are_each_told_why_not(network, monkeypatch):
+    broken, serve = threading.Event(), ForwardStage.serve
+
+    def serve_or_fail(stage: ForwardStage, frame: int) -> None:
+        if broken.is_set():
+            raise RuntimeError("no memory")
+        serve(stage, frame)
+
+    monkeypatch.setattr(ForwardStage, "serve", serve_or_fail)
+    with a_world_per_thread(), serving(network.open_), encoding(network.open_) as encoder:
+        for seed in (1, 2, 3):
+            encoder.begin(sensors(seed))
+        for seed in (1, 2, 3):
+            assert_same(encoder.finish(), alone(seed))
+        broken.set()
+        num_begun = 0
+        for seed in (1, 2, 3):
+            with suppress(GroupError):  # it may know already
+                encoder.begin(sensors(seed))
+                num_begun += 1
+        why = []
+        for place in range(num_begun):
+            try:
+                found = encoder.finish()
+            except GroupError as error:
+                why.append(error.detail)
+            else:
+                assert_same(found, alone(1))  # the first was awaited before
+                assert place == 0
+        assert len(why) >= num_begun - 1
+        assert all("rear failed: RuntimeError('no memory')" in reason for reason in why)
+        broken.clear()
+        assert_as_alone(encoder, 4)
 
 
 def test_an_encoder_that_comes_back_finds_stages_that_are_in_a_later_epoch(network):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -73,3 +74,74 @@ def test_closing_leaves_waiting_jobs_undone_and_takes_no_more():
     assert stage.done == ["first"]
     with pytest.raises(RuntimeError, match="closed"):
         stage.worker.submit("more")
+
+
+class Line:
+    """A worker whose jobs are begun by one and ended by another, as frames of a pipeline are."""
+
+    def __init__(self, keep="all", most_begun=2):
+        self.said, self.errors, self.open = [], [], threading.Event()
+        self.worker = Worker(
+            lambda job: self.say("begin", job),
+            lambda job, error: self.errors.append((job, str(error))),
+            keep,
+            finish=lambda job: self.say("finish", job),
+            most_begun=most_begun,
+        )
+
+    def say(self, what, job):
+        if job == "first" and what == "begin":
+            assert self.open.wait(WAIT_S)
+        if job == f"bad {what}":
+            raise ValueError(what)
+        self.said.append(f"{what} {job}")
+
+    def run(self, *jobs):
+        self.worker.submit("first")
+        for job in jobs:
+            self.worker.submit(job)
+        self.open.set()
+        end_s = time.monotonic() + WAIT_S
+        while f"finish {jobs[-1]}" not in self.said:
+            assert time.monotonic() < end_s, self.said
+            time.sleep(0.005)
+        self.worker.close(WAIT_S)
+
+
+def test_jobs_that_wait_are_begun_before_earlier_ones_end_but_never_too_many():
+    line = Line()
+    line.run("b", "c")
+    assert line.said == [
+        *("begin first", "begin b", "finish first", "begin c", "finish b", "finish c")
+    ]
+
+
+def test_a_job_alone_is_ended_at_once():
+    line = Line()
+    line.open.set()
+    line.run("b")
+    assert line.said.index("finish first") < line.said.index("finish b")
+
+
+def test_bad_jobs_cost_the_others_nothing():
+    line = Line(most_begun=3)
+    line.run("bad begin", "b", "bad finish", "c")
+    assert line.errors == [("bad begin", "begin"), ("bad finish", "finish")]
+    assert [one for one in line.said if one.startswith("finish")] == [
+        *("finish first", "finish b", "finish c")
+    ]
+
+
+def test_closing_ends_what_has_begun():
+    line = Line()
+    line.worker.submit("first")
+    while line.worker._waiting:
+        time.sleep(0.005)
+    line.worker.submit("b")
+    closing = threading.Thread(target=line.worker.close, args=(WAIT_S,))
+    closing.start()
+    while line.worker._waiting:  # closed: what waited is let go
+        time.sleep(0.005)
+    line.open.set()
+    closing.join(WAIT_S)
+    assert line.said == ["begin first", "finish first"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from flad_pipeline.stages.packing import packed, rows_under
 from flad_pipeline.stages.stage_module import Crossing, StageModule, crossing
 from flad_pipeline.stages.trainer import input_names
 from flad_pipeline.stages.unit_store import UnitStore
+from flad_pipeline.testbed.pace import StagePace
 
 _MOST_SENT = 8
 """Rows of a link that are kept until they have left: of the last frames."""
@@ -62,13 +64,19 @@ class ForwardStage:
         partition: two stages or more.
         member: which of them this is.
         group: of as many ranks as stages, in their order.
+        pace: of an emulated computer.
 
     Raises:
         ValueError: if the model was traced for training, or partition and model do not fit.
     """
 
     def __init__(
-        self, store: UnitStore, partition: Partition, member: str, group: dist.ProcessGroup
+        self,
+        store: UnitStore,
+        partition: Partition,
+        member: str,
+        group: dist.ProcessGroup,
+        pace: StagePace | None = None,
     ) -> None:
         graph = store.graph
         partition.check(graph)
@@ -111,13 +119,14 @@ class ForwardStage:
                 takes = [*features.names, *kept]
                 self._heads = store.stage(partition.heads, takes=takes, gives=graph.outputs)
         self._frames: dict[int, dict[str, Tensor]] = {}
+        self._pace = pace
 
     def submit(
         self, frame: int, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None
     ) -> None:
         """At the first stage: begin with a frame; numbers count up."""
         flat = self._graph.traced.flatten(args, kwargs)
-        with torch.no_grad():
+        with torch.no_grad(), self._paced():
             made = self._stage(*flat)
         held = dict(zip(self._inputs, flat, strict=True))
         held.update(zip(self._made, made[self._num_sent :], strict=True))
@@ -130,16 +139,24 @@ class ForwardStage:
         back = self._back.receive(frame)
         held = self._frames.pop(frame)
         if self._heads is not None:
-            with torch.no_grad():
+            with torch.no_grad(), self._paced(heads=True):
                 back = list(self._heads(*back, *(held[name] for name in self._kept_names)))
         return self._graph.traced.outputs.nest(back)
 
     def serve(self, frame: int) -> None:
         """At every other stage: take a frame, do one's part, pass it on."""
         assert self._before is not None
-        with torch.no_grad():
-            self._after.send(frame, self._stage(*self._before.receive(frame)))
+        taken = self._before.receive(frame)
+        with torch.no_grad(), self._paced():
+            made = self._stage(*taken)
+        self._after.send(frame, made)
 
     def flush(self) -> None:
         """Wait until all that was sent has left: before the group ends."""
         self._after.flush()
+
+    def _paced(self, *, heads: bool = False) -> AbstractContextManager[None]:
+        if self._pace is None:
+            return nullcontext()
+        flops = self._pace.heads_flops if heads else self._pace.forward_flops
+        return self._pace.pace.work(flops, urgent=heads)

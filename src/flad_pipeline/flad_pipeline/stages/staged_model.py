@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +21,14 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from flad_common.config import knob
-from flad_common.error_codes import FladError
+from flad_common.error_codes import GROUP_OVER, FladError
 from flad_pipeline.graph.units import UnitGraph
 from flad_pipeline.group.deadlines import GroupError
 from flad_pipeline.partition import Partition
 from flad_pipeline.stages.forward import ForwardStage
 from flad_pipeline.stages.meeting import Call, Epochs, Hello, Member, OpenTransport, answer
 from flad_pipeline.stages.unit_store import UnitStore
+from flad_pipeline.testbed.pace import StagePace
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class StagedModel:
         partition: of two stages or more.
         open_transport: called once, at the first call.
         config: how patient it is.
+        pace: of an emulated computer.
     """
 
     def __init__(
@@ -70,9 +73,10 @@ class StagedModel:
         partition: Partition,
         open_transport: OpenTransport,
         config: StagedModelConfig | None = None,
+        pace: StagePace | None = None,
     ) -> None:
         self._config = config or StagedModelConfig()
-        self._partition = partition
+        self._partition, self._pace = partition, pace
         self._member = Member(
             partition.owner, partition, Hello.of(model_hash, partition), open_transport
         )
@@ -82,6 +86,7 @@ class StagedModel:
         self._call: Call | None = None
         self._stage: ForwardStage | None = None
         self._submitted = self._given = 0
+        self._lost: deque[GroupError] = deque()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives.
@@ -93,16 +98,11 @@ class StagedModel:
         self.submit(*args, **kwargs)
         return self.result()
 
-    @property
-    def num_in_flight(self) -> int:
-        """Frames that :meth:`result` has not given back."""
-        return self._submitted - self._given
-
     def submit(self, *args: Any, **kwargs: Any) -> None:
         """Begin with a frame; :meth:`result` gives them back in order.
 
         Raises:
-            GroupError: as a call; then all frames in flight are lost.
+            GroupError: as a call; this frame has not begun, and those in flight are lost.
             FladError: as a call.
         """
         if self._stage is None:
@@ -118,20 +118,24 @@ class StagedModel:
         """Of the earliest frame that was not asked for yet.
 
         Raises:
-            GroupError: as a call; then all frames in flight are lost.
+            GroupError: as a call; the frames that follow are lost as well, and say so when they
+                are asked for.
         """
-        assert self._stage is not None and self.num_in_flight
+        if self._lost:
+            raise self._lost.popleft()
+        assert self._stage is not None, "no frame was submitted"
+        frame, self._given = self._given, self._given + 1
         try:
-            found = self._stage.result(self._given)
+            return self._stage.result(frame)
         except BaseException as error:
             self._give_up(error)
             raise
-        self._given += 1
-        return found
 
     def close(self) -> None:
         """Let go of the others; a later call would begin anew."""
         self._call = self._stage = None
+        self._submitted = self._given = 0
+        self._lost.clear()
         self._member.close(f"{self._member.name} has ended its work")
 
     def _meet(self) -> ForwardStage:
@@ -157,12 +161,18 @@ class StagedModel:
         self._epochs.ended(None)
         group, self._call = self._call.group, None
         self._has_met, self._submitted, self._given = True, 0, 0
-        return ForwardStage(self._store, self._partition, self._member.name, group)
+        return ForwardStage(self._store, self._partition, self._member.name, group, self._pace)
 
     def _give_up(self, error: BaseException) -> None:
+        code, reason, lost = GROUP_OVER, repr(error), ""
+        if isinstance(error, GroupError):
+            code, reason, lost = error.code, error.detail, error.lost
+        elif isinstance(error, FladError):
+            reason = error.detail
+        for _ in range(self._given, self._submitted):
+            self._lost.append(GroupError(code, reason, lost))
         self._call = self._stage = None
         self._submitted = self._given = 0
-        reason = error.detail if isinstance(error, FladError) else repr(error)
         self._member.leave(reason)
 
 
@@ -176,6 +186,7 @@ class StageServer:
         name: this computer.
         open_transport: called once after each start.
         num_threads: of PyTorch, in the thread that serves.
+        pace: of an emulated computer.
     """
 
     def __init__(
@@ -186,8 +197,9 @@ class StageServer:
         name: str,
         open_transport: OpenTransport,
         num_threads: int = 1,
+        pace: StagePace | None = None,
     ) -> None:
-        self._partition = partition
+        self._partition, self._pace = partition, pace
         self._member = Member(name, partition, Hello.of(model_hash, partition), open_transport)
         self._store = _store_of(graph, partition, name)
         self._num_threads = num_threads
@@ -238,7 +250,7 @@ class StageServer:
         try:
             group = answer(self._member, epoch)
             self._say(f"serves {self._partition.owner}")
-            stage = ForwardStage(self._store, self._partition, self._member.name, group)
+            stage = ForwardStage(self._store, self._partition, self._member.name, group, self._pace)
             frame = 0
             while not self._ended.is_set():
                 stage.serve(frame)
