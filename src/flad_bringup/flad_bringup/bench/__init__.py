@@ -28,6 +28,7 @@ NAMES: tuple[str, ...] = (
     "throughput",
     "memory",
     "privacy",
+    "stages",
     "swift",
     "traffic",
 )
