@@ -99,7 +99,11 @@ class Vehicle:
                 break
             logs = "\n".join(c.tail() for c in (self.stand.child, *self.stages.values()))
             assert time.monotonic() < end_s, f"the stages did not answer\n{logs}"
-        on_stages = decode_tokens(tokens_from_msg(self.stand.answer(step)))
+        self.assert_same(step)
+
+    def assert_same(self, step):
+        """Both encoders' tokens of a step."""
+        on_stages = decode_tokens(tokens_from_msg(self.stand.answer(step, _START_S)))
         np.testing.assert_allclose(on_stages, self.heard_alone(step), rtol=1e-5, atol=1e-5)
         assert on_stages.std() > 0.01  # they say something
 
@@ -133,6 +137,11 @@ def test_three_computers_give_the_tokens_of_one_also_after_any_of_them_came_back
         vehicle = Vehicle(supervisor, model)
         for _ in range(3):
             vehicle.same_tokens()
+
+        burst = [vehicle.tick() for _ in range(8)]  # several are with the stages at once
+        for step in burst:
+            vehicle.assert_same(step)
+        assert vehicle.stand.answered()[-8:] == burst
 
         vehicle.kill("middle")
         unanswered = [vehicle.told_why("middle") for _ in range(2)]

@@ -14,7 +14,7 @@ _LEASE_S = 2.0
 """On a cable nobody drives away, and a busy computer is no lost one."""
 _ANSWER_S = 8.0
 """Longest wait for a frame: below it ends what a node waits for its own thread."""
-_FRAME_S = 3600.0
+_FRAME_S = 30 * 86_400.0
 """A stage waits for the next frame for so long: a vehicle may stand, and its loss is seen."""
 _EPOCHS_BEGIN_S = 1_577_836_800
 """2020, in UTC: an epoch's number has 32 bits."""
