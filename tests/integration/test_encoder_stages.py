@@ -11,6 +11,7 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus
 from encoder_stand import CONFIG, ROLE, Stand, encoder_command, step_of
 from flad_msgs.msg import SceneTokens
+from lifecycle_msgs.msg import Transition
 
 from flad_bringup import topology
 from flad_common.ros.qos import LOCKSTEP
@@ -59,6 +60,7 @@ class Vehicle:
 
     def start_stage(self, name):
         command = [sys.executable, "-m", "flad_edge.encoder_stage_node", "--ros-args"]
+        command += ["-r", f"__ns:=/{ROLE}/{name}"]
         for key, value in {
             "stages": COMPUTERS,
             "computer": name,
@@ -138,6 +140,14 @@ def test_three_computers_give_the_tokens_of_one_also_after_any_of_them_came_back
         for _ in range(3):
             vehicle.same_tokens()
 
+        for transition in (
+            Transition.TRANSITION_DEACTIVATE,
+            Transition.TRANSITION_CLEANUP,
+            Transition.TRANSITION_CONFIGURE,
+            Transition.TRANSITION_ACTIVATE,
+        ):
+            assert vehicle.stand.transition(transition)
+        vehicle.same_tokens()
         burst = [vehicle.tick() for _ in range(8)]  # several are with the stages at once
         for step in burst:
             vehicle.assert_same(step)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from flad_common.ros.lifecycle import run_node
-from flad_edge.encoder_stages import staged_encoder
+from flad_edge.encoder_stages import computers_of, staged_encoder
 from flad_edge.ros.stage_links import epoch_of_now, stage_transport
 from flad_perception.encoder_node import EncoderNode
 from flad_perception.scene_encoder import Place
@@ -14,9 +14,10 @@ from flad_pipeline.stages.staged_model import StagedModelConfig
 def main(args: list[str] | None = None) -> None:
     """Run the node; the parameter ``stages`` names the computers, this one first."""
 
-    def on_stages(computers: tuple[str, ...], wait_s: float) -> Place:
+    def on_stages(stages: tuple[str, ...], namespace: str, wait_s: float) -> Place:
         config = StagedModelConfig(first_meeting_s=wait_s, first_epoch=epoch_of_now())
-        return staged_encoder(computers, open_=stage_transport, config=config)
+        names = computers_of(stages, namespace)
+        return staged_encoder(names, open_=stage_transport, config=config)
 
     run_node(lambda: EncoderNode(on_stages=on_stages), args)
 

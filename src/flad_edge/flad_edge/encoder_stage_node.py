@@ -11,7 +11,7 @@ from rclpy.lifecycle import State, TransitionCallbackReturn
 from flad_common.config import knob
 from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
-from flad_edge.encoder_stages import stage_server
+from flad_edge.encoder_stages import computers_of, stage_server
 from flad_edge.ros.stage_links import stage_transport
 from flad_pipeline.stages.staged_model import StageServer
 
@@ -44,10 +44,14 @@ class EncoderStageNode(ManagedNode):
             ValueError: if the parameters do not fit each other.
         """
         c = from_node(EncoderStageConfig, self)
+        names = computers_of(c.stages, self.get_namespace())
+        if c.computer not in c.stages[1:]:
+            raise ValueError(f"computer must be one of {list(c.stages[1:])}, got {c.computer!r}")
+        place = c.stages.index(c.computer)
         self._server = stage_server(
-            c.model, c.stages, c.computer, open_=stage_transport, num_threads=c.num_threads
+            c.model, names, place, open_=stage_transport, num_threads=c.num_threads
         )
-        self.get_logger().info(f"stage {c.computer!r} of {list(c.stages)}, model {c.model!r}")
+        self.get_logger().info(f"stage {names[place]} of {', '.join(names)}, model {c.model!r}")
         return super().on_configure(state)
 
     @reports_errors

@@ -76,17 +76,26 @@ def encoder_partition(
     )
 
 
-def computers_of(config: Sequence[str]) -> tuple[str, ...]:
-    """Names of the stages' computers, checked.
+def computers_of(stages: Sequence[str], namespace: str = "") -> tuple[str, ...]:
+    """Names of the stages' computers, checked; other vehicles may call theirs the same.
+
+    Args:
+        stages: of the parameter.
+        namespace: of the node: it begins with the vehicle's name.
 
     Raises:
         ValueError: on fewer than two, or a name given twice.
+
+    Example:
+        >>> computers_of(["front", "rear"], "/vehicle_0/rear")
+        ('vehicle_0/front', 'vehicle_0/rear')
     """
-    if len(config) < 2 or len(set(config)) != len(config):
+    if len(stages) < 2 or len(set(stages)) != len(stages):
         raise ValueError(
-            f"stages must name two computers or more, each once, this one first; got {list(config)}"
+            f"stages must name two computers or more, each once, this one first; got {list(stages)}"
         )
-    return tuple(config)
+    vehicle = namespace.strip("/").partition("/")[0]
+    return tuple(f"{vehicle}/{name}" if vehicle else name for name in stages)
 
 
 class OpenStages(Protocol):
@@ -98,10 +107,9 @@ class OpenStages(Protocol):
 
 
 def staged_encoder(
-    computers: Sequence[str], *, open_: OpenStages, config: StagedModelConfig | None = None
+    names: Sequence[str], *, open_: OpenStages, config: StagedModelConfig | None = None
 ) -> Place:
-    """Where an encoder runs that is on several computers, seen from the first."""
-    names = computers_of(computers)
+    """Where an encoder runs that is on several computers, seen from the first of them."""
 
     def place(model: VisionEncoder, model_hash: str) -> StagedModel:
         arguments = encoder_arguments(model)
@@ -113,17 +121,21 @@ def staged_encoder(
 
 
 def stage_server(
-    model: str, computers: Sequence[str], computer: str, *, open_: OpenStages, num_threads: int = 1
+    model: str, names: Sequence[str], place: int, *, open_: OpenStages, num_threads: int = 1
 ) -> StageServer:
     """What another computer runs.
 
+    Args:
+        model: a file, or the name of a shipped model.
+        names: of :func:`computers_of`.
+        place: of this one among them, above 0.
+        open_: makes its transport.
+        num_threads: of PyTorch.
+
     Raises:
         FladError: if there is no such model.
-        ValueError: if ``computer`` is none of the others.
     """
-    names = computers_of(computers)
-    if computer not in names[1:]:
-        raise ValueError(f"computer must be one of {list(names[1:])}, got {computer!r}")
+    assert place > 0, "the first computer runs the encoder's node"
     encoder, _, identity = load_encoder(model_file(model))
     encoder.eval()
     arguments = encoder_arguments(encoder)
@@ -132,7 +144,7 @@ def stage_server(
         graph,
         identity.hash,
         encoder_partition(graph, arguments, names),
-        computer,
-        lambda: open_(computer, names),
+        names[place],
+        lambda: open_(names[place], names),
         num_threads,
     )

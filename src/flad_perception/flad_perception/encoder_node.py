@@ -98,7 +98,7 @@ class EncoderNode(ManagedNode):
     """
 
     def __init__(
-        self, on_stages: Callable[[tuple[str, ...], float], Place] | None = None, **kwargs: Any
+        self, on_stages: Callable[[tuple[str, ...], str, float], Place] | None = None, **kwargs: Any
     ) -> None:
         super().__init__("encoder", **kwargs)
         self._on_stages = on_stages
@@ -120,7 +120,7 @@ class EncoderNode(ManagedNode):
                     f"stages names {list(config.stages)}, and this executable runs the model "
                     "alone; start encoder_on_stages of flad_edge, with the same parameters"
                 )
-            place = self._on_stages(config.stages, config.stages_wait_s)
+            place = self._on_stages(config.stages, self.get_namespace(), config.stages_wait_s)
         self._encoder = SceneEncoder(config.encoder, config.cameras, place)
         try:
             self._encoder.run(LiveSensors(pictures={}))  # the first time takes longer

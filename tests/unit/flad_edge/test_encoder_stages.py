@@ -49,7 +49,7 @@ def sensors(seed: int) -> LiveSensors:
 @contextmanager
 def serving(open_, model="small", computers=NAMES) -> Iterator[StageServer]:
     """The other computer, in this process."""
-    server = stage_server(model, computers, "rear", open_=open_)
+    server = stage_server(model, computers, 1, open_=open_)
     server.start()
     try:
         yield server
