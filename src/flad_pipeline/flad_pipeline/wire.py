@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from flad_pipeline.group.packet import Piece
+
 DTYPES: tuple[torch.dtype, ...] = (
     torch.float32,
     torch.float64,
@@ -113,7 +115,7 @@ def decode_into(
     dtype: int,
     encoding: int,
     shape: Sequence[int],
-    chunks: Iterable[array.array[int]],
+    chunks: Iterable[Piece],
 ) -> None:
     """Write what was received into ``tensor``.
 
@@ -239,7 +241,7 @@ def _cut(data: memoryview, chunk_bytes: int) -> tuple[array.array[int], ...]:
     return tuple(chunks)
 
 
-def _join(flat: torch.Tensor, pieces: Sequence[array.array[int]]) -> None:
+def _join(flat: torch.Tensor, pieces: Sequence[Piece]) -> None:
     raw = flat.view(torch.uint8).numpy()
     start = 0
     for piece in pieces:
@@ -247,7 +249,7 @@ def _join(flat: torch.Tensor, pieces: Sequence[array.array[int]]) -> None:
         start += len(piece)
 
 
-def _bytes(piece: array.array[int]) -> npt.NDArray[np.uint8]:
+def _bytes(piece: Piece) -> npt.NDArray[np.uint8]:
     return np.frombuffer(piece, np.uint8)
 
 

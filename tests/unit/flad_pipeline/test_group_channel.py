@@ -189,3 +189,17 @@ def test_a_slow_link_gets_a_smaller_window_and_a_fast_one_a_larger():
 def test_bad_configuration_is_named(values, complaint):
     with pytest.raises(ValueError, match=complaint):
         ChannelConfig(**values)
+
+
+def test_packets_are_large_only_while_the_link_keeps_up():
+    """A window that has grown to its most, then packets that queue up: large ones, small again."""
+    outgoing = Outgoing(CONFIG)
+    sizes, now_s = [outgoing.chunk_bytes], 0.0
+    for round_trip_s in [0.01] * 4 + [0.5]:
+        push(outgoing, bytes(8))
+        sent = [outgoing.next_packet(now_s) for _ in range(2)]
+        now_s += round_trip_s
+        outgoing.on_ack(Ack(ack=sent[-1].sequence + 1, limit=100), now_s)
+        sizes.append(outgoing.chunk_bytes)
+
+    assert sizes == [4, 16, 16, 16, 16, 4]

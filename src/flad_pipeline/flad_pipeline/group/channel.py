@@ -8,13 +8,12 @@ under its lock and owns the clock.
 
 from __future__ import annotations
 
-import array
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from flad_common.config import knob
-from flad_pipeline.group.packet import Packet
+from flad_pipeline.group.packet import Packet, Piece
 
 # Round trip smoothing and the time after which a packet is repeated: RFC 6298.
 _RTT_GAIN = 1.0 / 8.0
@@ -31,6 +30,11 @@ class ChannelConfig:
     """Flow control between two members."""
 
     chunk_bytes: int = knob(262_144, unit="B", doc="Largest piece of a tensor in one packet.")
+    open_pieces: int = knob(
+        4,
+        unit="1",
+        doc="So many pieces make one packet while the link keeps up with the largest window.",
+    )
     credits: int = knob(
         32, unit="1", doc="Packets that may be on the way to one member; its inbox holds as many."
     )
@@ -56,6 +60,8 @@ class ChannelConfig:
             raise ValueError(f"ack_after_s must not be negative, got {self.ack_after_s}")
         if self.chunk_bytes < 1:
             raise ValueError(f"chunk_bytes must be at least 1, got {self.chunk_bytes}")
+        if self.open_pieces < 1:
+            raise ValueError(f"open_pieces must be at least 1, got {self.open_pieces}")
         if self.credits < _ACK_EVERY:
             raise ValueError(f"credits must be at least {_ACK_EVERY}, got {self.credits}")
         for name in ("first_window_bytes", "least_window_bytes"):
@@ -96,7 +102,7 @@ class Message:
     dtype: int
     encoding: int
     shape: tuple[int, ...]
-    chunks: tuple[array.array[int], ...]
+    chunks: tuple[Piece, ...]
 
     @property
     def num_bytes(self) -> int:
@@ -123,6 +129,7 @@ class Outgoing:
         self._gaps: deque[int] = deque()
         self._limit = config.credits
         self._window_bytes = float(config.first_window_bytes)
+        self._most_window_bytes = float(config.credits * config.chunk_bytes)
         self._bytes_on_the_way = 0
         self._waiting_bytes = 0
         self._last_sent_s = 0.0
@@ -143,7 +150,17 @@ class Outgoing:
         """That may be on the way now."""
         return int(self._window_bytes)
 
-    def push(self, head: Packet, chunks: Iterable[array.array[int]]) -> None:
+    @property
+    def chunk_bytes(self) -> int:
+        """Largest piece of a tensor that should go in one packet now.
+
+        A packet costs both ends the same whatever it holds; a large one makes all others wait on a
+        slow link, and is lost as a whole.
+        """
+        is_open = self._window_bytes >= self._most_window_bytes
+        return self._config.chunk_bytes * (self._config.open_pieces if is_open else 1)
+
+    def push(self, head: Packet, chunks: Iterable[Piece]) -> None:
         """Queue a message; ``head`` has every field but sequence, numbers and data."""
         pieces = tuple(chunks)
         for index, data in enumerate(pieces):
@@ -226,8 +243,7 @@ class Outgoing:
         # Bounded: a word of arrival that was itself lost makes a round trip seem endless.
         self._repeat_s = min(max(repeat_s, self._config.least_repeat_s), _MAX_REPEAT_S)
         if round_trip_s - self._shortest_s <= self._config.queue_s:
-            most = self._config.credits * self._config.chunk_bytes
-            self._window_bytes = min(self._window_bytes + num_bytes, most)
+            self._window_bytes = min(self._window_bytes + num_bytes, self._most_window_bytes)
         elif now_s - self._shrunk_s > self._round_trip_s:  # at most once in a round trip
             self._shrunk_s = now_s
             least = self._config.least_window_bytes

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packet between two members: what ``flad_msgs/GroupPacket`` says, without ROS."""
+"""A packet between two members: what ``flad_msgs/GroupPacket`` says, without ROS.
+
+As the bytes of that message: :mod:`flad_pipeline.group.packet_cdr`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ import enum
 import struct
 import zlib
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+Piece: TypeAlias = "array.array[int] | memoryview"
+"""Bytes of a tensor: an array where they are made, a view into what arrived where they are read."""
 
 _FIXED = struct.Struct("<BIIqQIIIIBBIIQ")
 """Numbers of a packet whose length does not vary, in the message's order."""
@@ -52,7 +59,7 @@ class Packet:
     subject: str = ""
     text: str = ""
     crc32: int = 0
-    data: array.array[int] = field(default_factory=_nothing)
+    data: Piece = field(default_factory=_nothing)
 
 
 def checksum(packet: Packet) -> int:

@@ -182,7 +182,7 @@ class DdsProcessGroup(dist.ProcessGroup):
             encode(
                 tensor,
                 encoding,
-                chunk_bytes=self._transport.config.channel.chunk_bytes,
+                chunk_bytes=self._transport.chunk_bytes_to(destination, epoch=self._options.epoch),
                 feedback=self._feedback,
                 slot=(destination, tag, tuple(tensor.shape)),
             ),

@@ -113,6 +113,16 @@ class Transport:
             self._changed.notify_all()
         self._pass_on()
 
+    def chunk_bytes_to(self, destination: str, *, epoch: int) -> int:
+        """Into what pieces a tensor for a member should be cut now.
+
+        Raises:
+            GroupError: if the epoch is over.
+            ValueError: if ``destination`` is not a member.
+        """
+        with self._changed:
+            return self._lane(destination, epoch).outgoing.chunk_bytes
+
     def send(
         self,
         destination: str,

@@ -8,7 +8,6 @@ process runs. Forming a group makes none. Credits keep what is on the way below 
 
 from __future__ import annotations
 
-import array
 import logging
 import os
 import threading
@@ -31,6 +30,7 @@ from flad_common.ros.qos import alive, inbox
 from flad_pipeline.group.deadlines import TransportConfig
 from flad_pipeline.group.link import LinkEvents
 from flad_pipeline.group.packet import Packet
+from flad_pipeline.group.packet_cdr import from_cdr, to_cdr
 from flad_pipeline.group.transport import Transport
 from flad_pipeline.ros.inbox_thread import InboxThread
 
@@ -71,7 +71,7 @@ class DdsLinkConfig:
 
 
 class DdsLink:
-    """Packets as ROS messages.
+    """Packets as ROS messages, whose bytes are written and read here.
 
     It has a participant, nodes and threads of its own: no other callback of the process delays
     the mailbox, and its publishers may be asynchronous. A synchronous one writes to the socket
@@ -129,14 +129,14 @@ class DdsLink:
             GroupPacket,
             f"/{self._name}/group/inbox",
             self._inbox_qos,
-            self._on_msg,
+            self._on_raw,
         )
         for peer in self._publishers:
             self._watch(peer)
         self._thread.start()
 
     def send(self, packet: Packet) -> None:
-        """Publish into the destination's inbox.
+        """Publish into the destination's inbox; nowhere once ROS was shut down.
 
         Raises:
             KeyError: if the destination was not among ``peers``.
@@ -146,7 +146,8 @@ class DdsLink:
                 f"{self._name} has no topic to {packet.destination!r}; it has "
                 f"{sorted(self._publishers)}"
             )
-        self._publishers[packet.destination].publish(packet_to_msg(packet))
+        if self._context.ok():
+            self._publishers[packet.destination].publish(to_cdr(packet))
 
     def wait_until_matched(self, timeout_s: float, among: Sequence[str] | None = None) -> None:
         """Return when the inbox of every peer, or of those among some names, was discovered.
@@ -196,9 +197,9 @@ class DdsLink:
             event_callbacks=SubscriptionEventCallbacks(liveliness=changed),
         )
 
-    def _on_msg(self, msg: GroupPacket) -> None:
+    def _on_raw(self, raw: bytes) -> None:
         if (events := self._events) is not None:
-            events.on_packet(packet_from_msg(msg))
+            events.on_packet(from_cdr(raw))
 
     def _spin(self) -> None:
         try:
@@ -226,59 +227,3 @@ def _asynchronous() -> Iterator[None]:
         del os.environ[_PUBLICATION_MODE]
         if before is not None:
             os.environ[_PUBLICATION_MODE] = before
-
-
-def packet_to_msg(packet: Packet) -> GroupPacket:
-    """A packet as its message."""
-    return GroupPacket(
-        kind=int(packet.kind),
-        source=packet.source,
-        destination=packet.destination,
-        epoch=packet.epoch,
-        group=packet.group,
-        tag=packet.tag,
-        step=packet.step,
-        sequence=packet.sequence,
-        message=packet.message,
-        chunk=packet.chunk,
-        num_chunks=packet.num_chunks,
-        dtype=packet.dtype,
-        encoding=packet.encoding,
-        shape=array.array("q", packet.shape),
-        ack=packet.ack,
-        limit=packet.limit,
-        selective=array.array("I", packet.selective),
-        progress=packet.progress,
-        subject=packet.subject,
-        text=packet.text,
-        crc32=packet.crc32,
-        data=packet.data,
-    )
-
-
-def packet_from_msg(msg: GroupPacket) -> Packet:
-    """A message as a packet; nothing is judged here."""
-    return Packet(
-        kind=msg.kind,
-        source=msg.source,
-        destination=msg.destination,
-        epoch=msg.epoch,
-        group=msg.group,
-        tag=msg.tag,
-        step=msg.step,
-        sequence=msg.sequence,
-        message=msg.message,
-        chunk=msg.chunk,
-        num_chunks=msg.num_chunks,
-        dtype=msg.dtype,
-        encoding=msg.encoding,
-        shape=tuple(msg.shape),
-        ack=msg.ack,
-        limit=msg.limit,
-        selective=tuple(msg.selective),
-        progress=msg.progress,
-        subject=msg.subject,
-        text=msg.text,
-        crc32=msg.crc32,
-        data=msg.data,
-    )

@@ -26,7 +26,7 @@ _END_S = 5.0
 
 
 class InboxThread:
-    """Hands every message of a topic to a function, in a thread of its own.
+    """Hands every message of a topic, serialized, to a function, in a thread of its own.
 
     Args:
         context: of ROS; the thread ends with it.
@@ -34,7 +34,7 @@ class InboxThread:
         msg_type: of the topic.
         topic: its name.
         qos: of the subscription.
-        on_msg: called in the thread; what it raises is logged.
+        on_raw: called in the thread with a message's bytes; what it raises is logged.
     """
 
     def __init__(
@@ -44,11 +44,13 @@ class InboxThread:
         msg_type: Any,
         topic: str,
         qos: QoSProfile,
-        on_msg: Callable[[Any], None],
+        on_raw: Callable[[bytes], None],
     ) -> None:
-        self._context, self._msg_type, self._on_msg = context, msg_type, on_msg
+        self._context, self._msg_type, self._on_raw = context, msg_type, on_raw
         self._node = Node("group_inbox", namespace=namespace, context=context, enable_rosout=False)
-        self._subscription = self._node.create_subscription(msg_type, topic, lambda _: None, qos)
+        self._subscription = self._node.create_subscription(
+            msg_type, topic, lambda _: None, qos, raw=True
+        )
         self._wake = self._node.create_guard_condition(lambda: None)
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"inbox of {namespace}", daemon=True)
@@ -77,11 +79,11 @@ class InboxThread:
                 wait_set.add_subscription(handle)
                 wait_set.add_guard_condition(self._wake.handle)
                 wait_set.wait(_LOOK_NS)
-                while not self._closed and (taken := handle.take_message(self._msg_type, False)):
+                while not self._closed and (taken := handle.take_message(self._msg_type, True)):
                     self._hand_on(taken[0])
 
-    def _hand_on(self, msg: Any) -> None:
+    def _hand_on(self, raw: bytes) -> None:
         try:
-            self._on_msg(msg)
+            self._on_raw(raw)
         except Exception:  # the thread's boundary
             _log.exception("a message of %s could not be used", self._subscription.topic_name)

@@ -110,6 +110,7 @@ class Testbed:
             channel=dataclasses.replace(
                 channel,
                 chunk_bytes=chunk,
+                open_pieces=1,
                 first_window_bytes=min(channel.first_window_bytes, window),
                 least_window_bytes=min(channel.least_window_bytes, window),
                 least_repeat_s=min(2.0, channel.least_repeat_s + _WINDOW_S + 2.0 * delay_s),
