@@ -202,4 +202,4 @@ def test_packets_are_large_only_while_the_link_keeps_up():
         outgoing.on_ack(Ack(ack=sent[-1].sequence + 1, limit=100), now_s)
         sizes.append(outgoing.chunk_bytes)
 
-    assert sizes == [4, 16, 16, 16, 16, 4]
+    assert sizes == [4, 8, 8, 8, 8, 4]

@@ -31,7 +31,7 @@ class ChannelConfig:
 
     chunk_bytes: int = knob(262_144, unit="B", doc="Largest piece of a tensor in one packet.")
     open_pieces: int = knob(
-        4,
+        2,
         unit="1",
         doc="So many pieces make one packet while the link keeps up with the largest window.",
     )
