@@ -7,6 +7,7 @@ import itertools
 
 import numpy as np
 
+from flad_bringup.bench.traffic_node import PassCounter
 from flad_bringup.bench.traffic_tally import Departure, Tally, counted, is_at_work
 from flad_bringup.bench.traffic_trace import BEGIN_S, Stay, TrafficTrace, _dealt
 from flad_edge.mobility.traces import Visit
@@ -118,3 +119,18 @@ def test_only_swift_knows_how_long_who_stays_and_random_clusters_not_even_where(
     assert (swift.name, swift.x_m, swift.dwell_s) == ("vehicle_4", 20.0, 20.0)
     assert (static.x_m, random.x_m) == (20.0, 0.0)
     assert static.dwell_s == random.dwell_s > 1e4
+
+
+def test_a_pass_in_which_the_process_was_stopped_is_no_overrun_and_the_next_one_is():
+    counter = PassCounter()
+    counter.take(1.0, 0)
+    counter.stopped()
+    counter.take(1.0, 0)  # nothing has ended since
+    counter.take(3.0, 1)  # the torn pass
+    assert counter.overruns == 0
+    counter.take(5.0, 2)
+    assert counter.overruns == 1
+    counter.stopped()
+    counter.take(6.0, 2)  # it was stopped between two passes, and the first one was in time
+    counter.take(9.0, 4)
+    assert counter.overruns == 3

@@ -305,6 +305,83 @@ def test_a_cluster_that_cannot_go_on_ends_while_everybody_is_there_and_counts(tm
     assert_same(found, alone(owners))
 
 
+def test_a_member_that_will_leave_is_let_go_with_the_turn_that_brings_a_newcomer(tmp_path):
+    came: list[int] = []
+
+    def come_and_leave(federation: Federation) -> None:
+        asked = [o for o in federation.orders if o.kind is OrderKind.PAUSE]
+        says(federation, "vehicle_1", 0.5 if asked else 1e6)
+        if not came and federation.furthest() >= 3:
+            came.append(1)
+            federation.start("vehicle_3")
+
+    with Federation(tmp_path, (0.8,) * 4, CONFIG) as federation:
+        federation.start("vehicle_0", "vehicle_1", "vehicle_2")
+        outcome = federation.train(60, come_and_leave)
+        found = dict(federation.conductor.model)
+    client = only_client(outcome)
+    turns = [o for o in federation.orders if o.kind is OrderKind.TRAIN]
+
+    assert outcome.completed, outcome.text
+    assert client["vehicles"] == ["vehicle_0", "vehicle_2", "vehicle_3"]
+    assert [gone["vehicles"] for gone in client["let_go"]] == [["vehicle_1"]]
+    assert client["recoveries"] == []
+    assert len(turns) == 2  # one turn for both
+    assert_same(found, alone(timeline(federation.orders, "cluster_vehicle_0")))
+
+
+def test_after_a_loss_nobody_begins_again_who_would_leave_soon(tmp_path):
+    came: list[int] = []
+    killed: list[int] = []
+
+    def kill(federation: Federation) -> None:
+        if not came and federation.furthest() >= 1:
+            came.append(1)
+            federation.start("vehicle_3")
+        newest = [o for o in federation.orders if o.kind is OrderKind.TRAIN][-1]
+        has_moved = federation.furthest() > newest.from_step
+        if not killed and has_moved and len(newest.vehicles) == 4:
+            killed.append(newest.order)
+            says(federation, "vehicle_1", 0.0)
+            federation.kill("vehicle_2")
+
+    with Federation(tmp_path, (0.8,) * 4, CONFIG) as federation:
+        federation.start("vehicle_0", "vehicle_1", "vehicle_2")
+        outcome = federation.train(60, kill)
+        found = dict(federation.conductor.model)
+    client = only_client(outcome)
+    train = [o for o in federation.orders if o.kind is OrderKind.TRAIN]
+    after = next(order for order in train if order.order > killed[0])
+
+    assert outcome.completed, outcome.text
+    assert after.vehicles == ("vehicle_0", "vehicle_3")
+    [recovery] = client["recoveries"]
+    assert recovery["gone"] == ["vehicle_2"]
+    assert client["let_go"][0]["vehicles"] == ["vehicle_1"]
+    assert_same(found, alone(timeline(federation.orders, "cluster_vehicle_0")))
+
+
+def test_who_waits_for_somebody_and_will_leave_is_not_waited_with(tmp_path):
+    left: list[str] = []
+
+    def lose(federation: Federation) -> None:
+        if not left and federation.furthest() >= 3:
+            left.append("vehicle_1")
+            federation.kill("vehicle_1")
+            says(federation, "vehicle_0", 0.5)
+            federation.start("vehicle_2")
+
+    with Federation(tmp_path, SMALL, CONFIG) as federation:
+        federation.start("vehicle_0", "vehicle_1")
+        outcome = federation.train(60, lose)
+    train = [o for o in federation.orders if o.kind is OrderKind.TRAIN]
+    later = [o for o in train if o.order > train[0].order]
+
+    assert not outcome.completed
+    assert "only vehicle_2 was left, too little memory" in outcome.text
+    assert not any("vehicle_0" in order.vehicles for order in later)
+
+
 def test_clusters_are_made_of_who_is_near_and_stays(tmp_path):
     with Federation(tmp_path, (0.8,) * 6, CONFIG) as federation:
         federation.start()

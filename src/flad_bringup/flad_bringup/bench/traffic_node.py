@@ -18,6 +18,32 @@ from flad_edge.ros.planning_messages import FLEET, member_to_msg
 from flad_edge.swift.fleet import Member
 
 
+class PassCounter:
+    """Passes of one vehicle that took too long, without those in which its process was stopped."""
+
+    def __init__(self) -> None:
+        self._busy_s, self._said = 0.0, 0
+        self._is_torn = False
+        self.overruns = 0
+        """That count."""
+
+    def stopped(self) -> None:
+        """The next pass that ends was torn apart."""
+        self._is_torn = True
+
+    def take(self, busy_s: float, overruns: int) -> None:
+        """What the vehicle says of all its passes so far.
+
+        Args:
+            busy_s: emulated, grows with every pass.
+            overruns: passes that took longer.
+        """
+        more, has_ended = overruns - self._said, busy_s > self._busy_s
+        self._busy_s, self._said = busy_s, overruns
+        self.overruns += max(0, more - (self._is_torn and has_ended))
+        self._is_torn = self._is_torn and not has_ended
+
+
 class FleetVoice:
     """A node in a domain. Single-threaded: callbacks run in :meth:`spin`."""
 
@@ -31,8 +57,16 @@ class FleetVoice:
         self._node.create_subscription(
             DiagnosticArray, "/diagnostics", self._on_diagnostics, DIAGNOSTICS
         )
-        self.overruns: dict[str, int] = {}
-        """Passes that took longer than their emulated time, by vehicle."""
+        self._counters: dict[str, PassCounter] = {}
+
+    @property
+    def overruns(self) -> int:
+        """Passes of all vehicles that took longer than their emulated time."""
+        return sum(counter.overruns for counter in self._counters.values())
+
+    def was_stopped(self, vehicle: str) -> None:
+        """Its process goes on after SIGSTOP: the pass that this tore apart says nothing."""
+        self._counter(vehicle).stopped()
 
     def say(self, members: Sequence[Member]) -> None:
         """Every vehicle's word."""
@@ -53,4 +87,9 @@ class FleetVoice:
         for status in msg.status:
             values = {pair.key: pair.value for pair in status.values}
             if "overruns" in values:
-                self.overruns[status.hardware_id] = int(values["overruns"])
+                self._counter(status.hardware_id).take(
+                    float(values["emulated_busy_s"]), int(values["overruns"])
+                )
+
+    def _counter(self, vehicle: str) -> PassCounter:
+        return self._counters.setdefault(vehicle, PassCounter())

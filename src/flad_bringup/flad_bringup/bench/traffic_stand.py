@@ -178,7 +178,7 @@ class TrafficStand:
     @property
     def overruns(self) -> int:
         """Passes that took longer than their emulated time; with one of them a run is not valid."""
-        return sum(self._voice.overruns.values())
+        return self._voice.overruns
 
     def tally(self) -> Tally:
         """What it came to, in emulated seconds."""
@@ -220,6 +220,7 @@ class TrafficStand:
         for name, stay in present.items():
             if name not in self._there:
                 self._there[name] = stay
+                self._voice.was_stopped(name)
                 self._fleet.thaw(name)
 
     def _word(self, stay: Stay) -> Member:

@@ -167,8 +167,9 @@ class Conductor:
         if run is None:
             if status.state in (Stand.LOADING, Stand.TRAINING, Stand.PAUSED):
                 self._stop(name, now_s)
-            elif self.is_training:
-                self._membership.welcome(name, now_s)
+            elif self.is_training and not self._membership.welcome(name, now_s):
+                if status.state is Stand.BROKEN:  # its client has gone on without it
+                    self._stop(name, now_s)
             return
         run.note(status)
         if before is not None and before.session != status.session:

@@ -78,7 +78,7 @@ class Membership:
             return
         for vehicle in gone:  # it may come back, under a new order
             run.held.pop(vehicle, None)
-        rest = run.members - gone
+        rest = run.members - gone - self._spared(run, run.members - gone, now_s)
         what = f"lost {', '.join(sorted(gone))}" if gone else "broke"
         self._tell(f"{run.client} {what}: {why}")
         if not (rest or run.is_cluster):
@@ -94,8 +94,12 @@ class Membership:
         self._tell(f"{run.client} does not count: {why}")
         self._chronicle.write()
 
-    def welcome(self, vehicle: str, now_s: float) -> None:
-        """A vehicle without a client joins the smallest cluster, from the next rotation on."""
+    def welcome(self, vehicle: str, now_s: float) -> bool:
+        """A vehicle without a client joins the smallest cluster, from the next rotation on.
+
+        Returns:
+            Whether one takes it.
+        """
         round_, status = self._chronicle.round, self._roster.get(vehicle)
         assert round_ is not None
         assert status is not None
@@ -110,41 +114,42 @@ class Membership:
             and self._whereabouts.near(vehicle, r.members, now_s)
         ]
         if not (runs and fits and ready):
-            return
+            return False
         run = min(runs, key=lambda r: (r.waiting_s is None, len(r.order.vehicles), r.client))
+        if vehicle in run.joining:
+            return True
+        turn_s = self._config.rotation_period * self._step_s(run)
+        if self._leaving(run, {vehicle}, now_s, after_s=turn_s):
+            return False  # it would have to be let go at once
         if run.waiting_s is not None:
             run.facts[vehicle] = status.facts
-            self.regroup(run, {*run.members, vehicle}, run.waiting_why, now_s, run.lost)
-            return
-        if vehicle in run.joining or run.joins.get(vehicle, 0) >= self._config.most_recoveries:
-            return
+            stay = run.members - self._leaving(run, run.members, now_s)
+            self.regroup(run, {*stay, vehicle}, run.waiting_why, now_s, run.lost)
+            return True
+        if run.joins.get(vehicle, 0) >= self._config.most_recoveries:
+            return False
         last_turn = run.order.end_step - self._config.rotation_period
         if max((s.step for s in self._roster.followers(run)), default=0) >= last_turn:
-            return  # no rotation is left
-        turns_s = 2 * self._config.rotation_period * self._step_s(run)
-        stay_s = self._planner.config.places.leave_s + turns_s
-        if self._whereabouts.leaving([vehicle], stay_s, now_s):
-            return  # it would have to be let go at once
+            return False  # no rotation is left
         run.joining.add(vehicle)
         run.joins[vehicle] = run.joins.get(vehicle, 0) + 1
         run.facts[vehicle] = status.facts
         self._tell(f"{vehicle} joins {run.client} at the next rotation")
         self._pause(run, now_s)
+        return True
 
     def let_go(self, run: ClientRun, now_s: float) -> None:
         """Tell a cluster to pause at its next rotation if a member's stay ends soon."""
-        if run.pause is not None or len(run.order.vehicles) < 2:
+        if len(run.order.vehicles) < 2:
             return
-        step_s = self._step_s(run)
-        period = self._config.rotation_period
-        notice_s = self._planner.config.places.leave_s + period * step_s
-        leaving = self._whereabouts.leaving(run.order.vehicles, notice_s, now_s)
-        if leaving and max((s.step for s in self._roster.followers(run)), default=0) < (
-            run.order.end_step - period
-        ):
-            run.leaving = set(leaving)
+        leaving = self._leaving(run, set(run.order.vehicles), now_s) - run.leaving
+        reached = max((s.step for s in self._roster.followers(run)), default=0)
+        is_last_turn = reached >= run.order.end_step - self._config.rotation_period
+        if leaving and (run.pause is not None or not is_last_turn):
+            run.leaving |= leaving
             self._tell(f"{', '.join(sorted(leaving))} will leave {run.client} soon")
-            self._pause(run, now_s)
+            if run.pause is None:
+                self._pause(run, now_s)
 
     def prepare(self, run: ClientRun) -> None:
         """Make one template that is missing, for the departure of one member.
@@ -170,7 +175,7 @@ class Membership:
         gone: frozenset[str] = frozenset(),
     ) -> None:
         """Another membership begins, from the newest cut that it can begin from."""
-        pipelines = self._pipelines(run, members, gone) if members else ()
+        pipelines = self._pipelines(run, members) if members else ()
         if not pipelines:
             run.waits(members, now_s, why)
             left = ", ".join(sorted(members)) or "nobody"
@@ -217,21 +222,49 @@ class Membership:
         )
         run.templates = {}
 
+    def _leaving(
+        self, run: ClientRun, members: set[str], now_s: float, after_s: float = 0.0
+    ) -> frozenset[str]:
+        """Who of them may be gone before the turn after next, or ``after_s`` later, has begun."""
+        turn_s = self._config.rotation_period * self._step_s(run)
+        within_s = self._planner.config.places.leave_s + turn_s + after_s
+        return self._whereabouts.leaving(members, within_s, now_s)
+
+    def _spared(self, run: ClientRun, rest: set[str], now_s: float) -> frozenset[str]:
+        """Who of those that are left need not begin again, because it would leave soon after.
+
+        If the others cannot hold the model, only those go who would not even see the next turn.
+        """
+        soon = self._leaving(run, rest, now_s)
+        if soon and not (rest - soon and self._pipelines(run, rest - soon)):
+            turn_s = self._config.rotation_period * self._step_s(run)
+            soon = self._whereabouts.leaving(rest, turn_s, now_s)
+        if soon:
+            step = max((s.step for s in self._roster.followers(run)), default=run.order.from_step)
+            self._note_let_go(run, soon, step, now_s, ends=False)
+            self._tell(f"{', '.join(sorted(soon))} would leave {run.client} soon, and is let go")
+        return soon
+
+    def _note_let_go(
+        self, run: ClientRun, gone: frozenset[str], step: int, now_s: float, *, ends: bool
+    ) -> None:
+        run.let_go.append(
+            {
+                "vehicles": sorted(gone),
+                "step": step,
+                "ends": ends,
+                "at_s": self._since_s(now_s),
+            }
+        )
+
     def _turn(self, run: ClientRun, step: int, now_s: float) -> None:
         """All have paused: go on with who has come and without who leaves, or end here."""
         gone, members = frozenset(run.leaving), {*run.order.vehicles, *run.joining} - run.leaving
-        if run.joining and not self._pipelines(run, members, gone):
+        if run.joining and not self._pipelines(run, members):
             members -= run.joining  # no pipeline fits with them
         if gone:
-            holds = bool(members) and bool(self._pipelines(run, members, gone))
-            run.let_go.append(
-                {
-                    "vehicles": sorted(gone),
-                    "step": step,
-                    "ends": not holds,
-                    "at_s": self._since_s(now_s),
-                }
-            )
+            holds = bool(members) and bool(self._pipelines(run, members))
+            self._note_let_go(run, gone, step, now_s, ends=not holds)
             if not holds:  # what has been trained counts, while everybody is still there
                 self._end_at(run, step, now_s)
                 return
@@ -265,11 +298,9 @@ class Membership:
         rates = [s.samples_per_s for s in self._roster.followers(run) if s.samples_per_s > 0.0]
         return max(run.step_s, self._task.samples_per_step / min(rates) if rates else 0.0)
 
-    def _pipelines(
-        self, run: ClientRun, members: set[str], gone: frozenset[str]
-    ) -> tuple[Partition, ...]:
-        template = run.templates.get(gone)
-        if template and set(run.order.vehicles) - gone == members:
+    def _pipelines(self, run: ClientRun, members: set[str]) -> tuple[Partition, ...]:
+        before = frozenset(run.order.vehicles)
+        if members < before and (template := run.templates.get(before - members)):
             return template
         return tuple(self._planner.pipelines(members, self._facts_of(run, members)))
 
