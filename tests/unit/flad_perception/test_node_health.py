@@ -60,7 +60,9 @@ def test_a_tick_that_could_not_be_encoded_is_an_error_of_its_period():
     health.ticked(0.1, 0.1, ())
     verdict = close(health, 1.0)
     assert verdict.level == ERROR
-    assert verdict.message == "1 ticks could not be encoded, the last one: the rear computer is lost"
+    assert (
+        verdict.message == "1 ticks could not be encoded, the last one: the rear computer is lost"
+    )
     health.ticked(0.1, 0.1, ())
     assert close(health, 2.0).level == OK
     assert health.figures()["ticks_failed"] == 1

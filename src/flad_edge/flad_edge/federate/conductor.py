@@ -165,11 +165,11 @@ class Conductor:
             self._tell(f"{name} is there ({status.facts.device})")
         run = self._run_of(name)
         if run is None:
-            if status.state in (Stand.LOADING, Stand.TRAINING, Stand.PAUSED):
+            trains = status.state in (Stand.LOADING, Stand.TRAINING, Stand.PAUSED)
+            is_taken = not trains and self.is_training and self._membership.welcome(name, now_s)
+            # Whoever broke and is in no client any more shall not keep what it held for it.
+            if trains or (status.state is Stand.BROKEN and not is_taken):
                 self._stop(name, now_s)
-            elif self.is_training and not self._membership.welcome(name, now_s):
-                if status.state is Stand.BROKEN:  # its client has gone on without it
-                    self._stop(name, now_s)
             return
         run.note(status)
         if before is not None and before.session != status.session:
