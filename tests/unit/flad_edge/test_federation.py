@@ -361,6 +361,29 @@ def test_after_a_loss_nobody_begins_again_who_would_leave_soon(tmp_path):
     assert_same(found, alone(timeline(federation.orders, "cluster_vehicle_0")))
 
 
+def test_a_newcomer_is_promised_to_one_cluster_only(tmp_path):
+    came: list[int] = []
+
+    def come(federation: Federation) -> None:
+        if not came and federation.furthest() >= 3:
+            came.append(1)
+            federation.start("vehicle_5", "vehicle_6")
+
+    with Federation(tmp_path, (0.8,) * 7, CONFIG) as federation:
+        federation.start(*federation.names[:5])
+        outcome = federation.train(60, come)
+        found = dict(federation.conductor.model)
+    joins = [event.split()[0] for event in federation.events if " joins " in event]
+    clients = outcome.report["clients"]
+
+    assert outcome.completed, outcome.text
+    assert len(clients) == 2
+    assert sorted(joins) == ["vehicle_5", "vehicle_6"]
+    assert sorted(v for c in clients.values() for v in c["vehicles"]) == federation.names
+    assert all(client["recoveries"] == [] for client in clients.values())
+    assert all(torch.isfinite(tensor).all() for tensor in found.values())
+
+
 def test_who_waits_for_somebody_and_will_leave_is_not_waited_with(tmp_path):
     left: list[str] = []
 

@@ -116,12 +116,15 @@ class Membership:
         if not (runs and fits and ready):
             return False
         run = min(runs, key=lambda r: (r.waiting_s is None, len(r.order.vehicles), r.client))
-        if vehicle in run.joining:
+        pending = next((r for r in round_.clients.values() if vehicle in r.joining), None)
+        if pending is not None and run.waiting_s is None:
             return True
         turn_s = self._config.rotation_period * self._step_s(run)
         if self._leaving(run, {vehicle}, now_s, after_s=turn_s):
             return False  # it would have to be let go at once
         if run.waiting_s is not None:
+            if pending is not None:  # who waits goes first
+                pending.joining.discard(vehicle)
             run.facts[vehicle] = status.facts
             stay = run.members - self._leaving(run, run.members, now_s)
             self.regroup(run, {*stay, vehicle}, run.waiting_why, now_s, run.lost)
