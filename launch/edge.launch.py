@@ -9,10 +9,19 @@ ros2 launch flad_bringup edge.launch.py releases:=STORE planning:=true
 from __future__ import annotations
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.conditions import IfCondition
 from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import (
+    EnvironmentVariable,
+    LaunchConfiguration,
+    PathJoinSubstitution,
+)
 from launch_ros.actions import LifecycleNode
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
@@ -69,6 +78,19 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="info",
                 choices=["debug", "info", "warn", "error", "fatal"],
                 description="Least severe message that is shown.",
+            ),
+            DeclareLaunchArgument(
+                "dds_profile",
+                default_value=EnvironmentVariable(
+                    "FASTRTPS_DEFAULT_PROFILES_FILE",
+                    default_value=PathJoinSubstitution(
+                        [FindPackageShare("flad_bringup"), "config", "fastdds.xml"]
+                    ),
+                ),
+                description="Fast DDS profile of every node; what the environment names wins.",
+            ),
+            SetEnvironmentVariable(
+                "FASTRTPS_DEFAULT_PROFILES_FILE", LaunchConfiguration("dds_profile")
             ),
             *[_switch(spec) for spec in EDGE_NODES if spec.optional],
             *[node for _, node in nodes],

@@ -7,10 +7,19 @@ ros2 launch flad_bringup vehicle.launch.py vehicle:=vehicle_0 encoder:=true
 from __future__ import annotations
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, RegisterEventHandler
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
 from launch.conditions import IfCondition
 from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import (
+    EnvironmentVariable,
+    LaunchConfiguration,
+    PathJoinSubstitution,
+)
 from launch_ros.actions import LifecycleNode, SetParameter
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
@@ -48,6 +57,19 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="info",
                 choices=["debug", "info", "warn", "error", "fatal"],
                 description="Least severe message that is shown.",
+            ),
+            DeclareLaunchArgument(
+                "dds_profile",
+                default_value=EnvironmentVariable(
+                    "FASTRTPS_DEFAULT_PROFILES_FILE",
+                    default_value=PathJoinSubstitution(
+                        [FindPackageShare("flad_bringup"), "config", "fastdds.xml"]
+                    ),
+                ),
+                description="Fast DDS profile of every node; what the environment names wins.",
+            ),
+            SetEnvironmentVariable(
+                "FASTRTPS_DEFAULT_PROFILES_FILE", LaunchConfiguration("dds_profile")
             ),
             *[_switch(spec) for spec in VEHICLE_NODES if spec.optional],
             SetParameter("use_sim_time", LaunchConfiguration("use_sim_time")),

@@ -106,10 +106,18 @@ class Federation:
         folder: of the edge.
         shares: memory of each vehicle as a share of what the whole model needs.
         config: of the edge.
+        transport: of every vehicle.
     """
 
-    def __init__(self, folder: Path, shares: Sequence[float], config: ConductorConfig) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shares: Sequence[float],
+        config: ConductorConfig,
+        transport: TransportConfig | None = None,
+    ) -> None:
         self._folder, self._config = folder, config
+        self._transport = transport or TransportConfig(timeout_s=30.0, silent_after_s=0.0)
         self._task = make_task("")
         graph = self._task.graph
         inputs = graph.traced.flatten((torch.zeros(BATCH, 6),))
@@ -132,6 +140,8 @@ class Federation:
         self.orders: list[Order] = []
         self.events: list[str] = []
         self.steps: list[tuple[str, StepDone]] = []
+        self.fetch_takes_s: dict[str, float] = {}
+        """By vehicle; nothing for who is not in it."""
         self.conductor: Conductor | None = None
         self._worlds = a_world_per_thread()
 
@@ -168,9 +178,7 @@ class Federation:
     def start(self, *names: str) -> None:
         """Vehicles that are not there yet."""
         for name in names or self.names:
-            transport = Transport(
-                self._network.link(name), TransportConfig(timeout_s=30.0, silent_after_s=0.0)
-            )
+            transport = Transport(self._network.link(name), self._transport)
             task = self._tasks[name]
             worker = StageWorker(
                 name,
@@ -255,6 +263,7 @@ class _Edge:
         self._federation = federation
 
     def fetch(self, cut: CutName, units: Sequence[int]) -> list[bytes]:
+        time.sleep(self._federation.fetch_takes_s.get(cut.vehicle, 0.0))
         with self._federation._lock:
             return self._federation.ask().fetch(cut, list(units))
 

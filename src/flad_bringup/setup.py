@@ -14,7 +14,10 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", glob("../../launch/*.launch.py")),
-        (f"share/{PACKAGE}/config", glob("../../config/*.yaml") + glob("../../config/*.rviz")),
+        (
+            f"share/{PACKAGE}/config",
+            [f for kind in ("yaml", "rviz", "xml") for f in glob(f"../../config/*.{kind}")],
+        ),
         (f"share/{PACKAGE}/config/rigs", glob("../../config/rigs/*.yaml")),
     ],
     install_requires=["setuptools"],

@@ -29,6 +29,7 @@ COMMANDS = (
     "launch",
     "say",
     "evaluate",
+    "compare",
     "record",
     "data",
     "train",

@@ -248,7 +248,11 @@ class WorkerNode(ManagedNode):
         }
         if self._computer is not None and self._computer.pace is not None:
             paced = self._computer.pace.report()
-            values |= {"emulated_busy_s": round(paced.busy_s, 3), "overruns": paced.num_overruns}
+            values |= {
+                "emulated_busy_s": round(paced.busy_s, 3),
+                "passes": paced.num_works,
+                "overruns": paced.num_overruns,
+            }
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
         array.status = [

@@ -123,14 +123,14 @@ def test_only_swift_knows_how_long_who_stays_and_random_clusters_not_even_where(
 
 def test_a_pass_in_which_the_process_was_stopped_is_no_overrun_and_the_next_one_is():
     counter = PassCounter()
-    counter.take(1.0, 0)
+    counter.take(10, 0)
     counter.stopped()
-    counter.take(1.0, 0)  # nothing has ended since
-    counter.take(3.0, 1)  # the torn pass
+    counter.take(10, 0)  # nothing has ended since
+    counter.take(12, 1)  # the torn pass
     assert counter.overruns == 0
-    counter.take(5.0, 2)
+    counter.take(15, 2)
     assert counter.overruns == 1
     counter.stopped()
-    counter.take(6.0, 2)  # it was stopped between two passes, and the first one was in time
-    counter.take(9.0, 4)
-    assert counter.overruns == 3
+    counter.take(16, 2)  # it was stopped between two passes, and the first one was in time
+    counter.take(19, 4)
+    assert (counter.passes, counter.overruns) == (19, 3)

@@ -8,15 +8,20 @@ import io
 import json
 
 import pytest
+import yaml
 
 from flad_bringup import cli
 from flad_bringup.bench.recovery import _rows_of
 from flad_bringup.bench.recovery_stand import Loss
 from flad_bringup.federate.dashboard import Dashboard, table
 from flad_bringup.federate.faults import moment
+from flad_bringup.federate.fleet import emulated_planning
 from flad_bringup.federate.run import _Disturbances, summary
+from flad_common.config import from_mapping
+from flad_edge.federate.planning import PlanningConfig
 from flad_pipeline.partition import Partition, Span
 from flad_pipeline.round.order import Order, OrderKind, Stand, Status, VehicleFacts
+from flad_pipeline.testbed.testbed import EmulatedVehicle, LinkProfile, Testbed
 
 
 @pytest.mark.parametrize("text", ["vehicle_1", "vehicle_1@", "vehicle_1@x", "@12", "v@1:2:3"])
@@ -155,3 +160,26 @@ def test_the_summary_says_who_was_lost_and_what_it_cost(tmp_path):
 
     assert "480 samples of cluster_vehicle_0; model abc" in text
     assert "vehicle_1 lost at 3 s, went back 2 steps to step 10, 7 units from the edge" in text
+
+
+def test_the_edge_plans_in_the_seconds_that_its_emulated_vehicles_take():
+    testbed = Testbed(
+        vehicles={"vehicle_0": EmulatedVehicle(seconds_per_flop=1e-12, available_bytes=1e9)},
+        link=LinkProfile(bits_per_s=8e6, delay_s=0.02),
+        shared_channel=False,
+        dilation=4.0,
+    )
+    planning: dict[str, object] = {}
+    for name, text in emulated_planning(testbed, work_scale=3.0).items():
+        *sections, knob = name.split(".")
+        values = planning
+        for section in sections[1:]:
+            values = values.setdefault(section, {})  # type: ignore[assignment]
+        values[knob] = yaml.safe_load(text)
+    config = from_mapping(PlanningConfig, planning)
+
+    assert config.work_scale == 12.0
+    radio = config.radio
+    assert 8e6 * radio.overhead / radio.bits_per_s == 4.0, "a megabyte takes a second, dilated"
+    assert radio.delay_s == 0.08
+    assert radio.shared is False

@@ -22,10 +22,15 @@ NAMES = {
         "EmitEvent",
         "ExecuteProcess",
         "RegisterEventHandler",
+        "SetEnvironmentVariable",
     ],
     "launch.conditions": ["IfCondition"],
     "launch.events": ["matches_action"],
-    "launch.substitutions": ["LaunchConfiguration", "PathJoinSubstitution"],
+    "launch.substitutions": [
+        "EnvironmentVariable",
+        "LaunchConfiguration",
+        "PathJoinSubstitution",
+    ],
     "launch_ros": [],
     "launch_ros.actions": ["LifecycleNode", "Node", "SetParameter"],
     "launch_ros.event_handlers": ["OnStateTransition"],
@@ -89,6 +94,21 @@ def test_every_argument_is_declared_with_a_sentence_and_used(described, name):
         assert options["description"].endswith("."), argument
         if options.get("choices") and "default_value" in options:
             assert options["default_value"] in options["choices"]
+
+
+@pytest.mark.parametrize("name", ["vehicle", "simulation", "edge"])
+def test_every_node_begins_with_our_profile_of_fast_dds_unless_the_user_has_one(described, name):
+    actions = described(name)
+    kinds = [action.kind for action in actions]
+    (setting,) = of_kind(actions, "SetEnvironmentVariable")
+    (declared,) = [a for a in actions if a.args and a.args[0] == "dds_profile"]
+    default = declared.kwargs["default_value"]
+
+    assert (setting.args[0], str(setting.args[1])) == (default.args[0], "<dds_profile>")
+    assert default.kind == "EnvironmentVariable", "the user's own comes first"
+    assert default.kwargs["default_value"].args[0][-1] == "fastdds.xml"
+    first_start = min(kinds.index(k) for k in kinds if k.endswith("Node") or k == "ExecuteProcess")
+    assert actions.index(setting) < first_start
 
 
 def test_the_vehicle_has_the_nodes_of_the_topology_and_their_topics(described):

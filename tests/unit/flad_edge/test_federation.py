@@ -15,6 +15,7 @@ from flad_common.error_codes import FladError
 from flad_edge.federate.rounds import ConductorConfig, RoundOutcome
 from flad_edge.swift.fleet import Member
 from flad_pipeline.aggregation.layout import State
+from flad_pipeline.group.deadlines import TransportConfig
 from flad_pipeline.round.edge_link import CutName
 from flad_pipeline.round.order import Order, OrderKind
 from flad_pipeline.stages.trainer import LocalTrainer
@@ -106,6 +107,17 @@ def test_after_a_kill_the_rest_goes_on_from_the_last_cut_with_the_same_numbers(t
     assert 0 <= recovery["lost_steps"] <= 2 * CONFIG.cut_every
     assert sum(recovery["fetched_units"].values()) < len(make_task("").graph.units)
     assert_same(found, alone(owners))
+
+
+def test_who_loads_for_longer_than_a_silence_is_heard_meanwhile(tmp_path):
+    impatient = TransportConfig(timeout_s=30.0, heartbeat_s=0.1, silent_after_s=1.0)
+    with Federation(tmp_path, SMALL, CONFIG, impatient) as federation:
+        federation.fetch_takes_s["vehicle_2"] = 2.5
+        federation.start()
+        outcome = federation.train(STEPS)
+
+    assert outcome.completed, outcome.text
+    assert only_client(outcome)["recoveries"] == []
 
 
 def test_a_second_kill_leaves_one_vehicle_that_is_too_small_and_the_round_says_so(tmp_path):

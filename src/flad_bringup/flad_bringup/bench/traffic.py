@@ -34,6 +34,7 @@ _START_S = 600.0
 _LAST_ROUND_S = 60.0
 _GAP_S = 4.0
 _SAID_EVERY_S = 60.0
+_MOST_OVERRUNS = 1e-3  # then the emulated speeds are as good as kept
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,10 +106,10 @@ def measure(args: argparse.Namespace) -> list[Row]:
             stands.append(stand)
         _drive(stands, 60.0 * args.minutes, args.dilation)
         tallies = {stand.way: stand.tally() for stand in stands}
-        overruns = sum(stand.overruns for stand in stands)
+        overruns, passes = sum(s.overruns for s in stands), sum(s.passes for s in stands)
         if args.keep:
             _keep(folder, stands, tallies)
-    return list(_rows(tallies, overruns, trace, args))
+    return [*_rows(tallies, trace, args), *_overrun_rows(overruns, passes)]
 
 
 def _drive(stands: Sequence[TrafficStand], length_s: float, dilation: float) -> None:
@@ -140,7 +141,7 @@ def _keep(folder: Path, stands: Sequence[TrafficStand], tallies: dict[Way, Tally
 
 
 def _rows(
-    tallies: dict[Way, Tally], overruns: int, trace: TrafficTrace, args: argparse.Namespace
+    tallies: dict[Way, Tally], trace: TrafficTrace, args: argparse.Namespace
 ) -> Iterator[Row]:
     ours = tallies.get("swift")
     for way in ("static", "random"):
@@ -163,9 +164,21 @@ def _rows(
             better="lower",
         )
     yield Row(name="traffic_visits", value=len(trace.stays), unit="stays")
-    yield Row(name="traffic_overruns", value=overruns, unit="passes", bar=0.0, better="lower")
     yield Row(name="traffic_dilation", value=args.dilation, unit="s/s")
     yield Row(name="traffic_work_scale", value=args.work_scale, unit="1")
+
+
+def _overrun_rows(overruns: int, passes: int) -> Iterator[Row]:
+    """How far the emulated speeds can be believed."""
+    share = overruns / max(passes, 1)
+    yield Row(name="traffic_overruns", value=overruns, unit=f"of {passes} passes", better="lower")
+    yield Row(
+        name="traffic_overrun_share",
+        value=share,
+        unit="of passes",
+        bar=_MOST_OVERRUNS,
+        better="lower",
+    )
 
 
 def _way_rows(way: Way, tally: Tally) -> Iterator[Row]:

@@ -22,24 +22,21 @@ class PassCounter:
     """Passes of one vehicle that took too long, without those in which its process was stopped."""
 
     def __init__(self) -> None:
-        self._busy_s, self._said = 0.0, 0
+        self._said = 0
         self._is_torn = False
+        self.passes = 0
+        """All of them."""
         self.overruns = 0
-        """That count."""
+        """Those that took too long, and count."""
 
     def stopped(self) -> None:
         """The next pass that ends was torn apart."""
         self._is_torn = True
 
-    def take(self, busy_s: float, overruns: int) -> None:
-        """What the vehicle says of all its passes so far.
-
-        Args:
-            busy_s: emulated, grows with every pass.
-            overruns: passes that took longer.
-        """
-        more, has_ended = overruns - self._said, busy_s > self._busy_s
-        self._busy_s, self._said = busy_s, overruns
+    def take(self, passes: int, overruns: int) -> None:
+        """What the vehicle says of all its passes so far: how many, and how many took longer."""
+        more, has_ended = overruns - self._said, passes > self.passes
+        self.passes, self._said = passes, overruns
         self.overruns += max(0, more - (self._is_torn and has_ended))
         self._is_torn = self._is_torn and not has_ended
 
@@ -63,6 +60,11 @@ class FleetVoice:
     def overruns(self) -> int:
         """Passes of all vehicles that took longer than their emulated time."""
         return sum(counter.overruns for counter in self._counters.values())
+
+    @property
+    def passes(self) -> int:
+        """All passes of all vehicles."""
+        return sum(counter.passes for counter in self._counters.values())
 
     def was_stopped(self, vehicle: str) -> None:
         """Its process goes on after SIGSTOP: the pass that this tore apart says nothing."""
@@ -88,7 +90,7 @@ class FleetVoice:
             values = {pair.key: pair.value for pair in status.values}
             if "overruns" in values:
                 self._counter(status.hardware_id).take(
-                    float(values["emulated_busy_s"]), int(values["overruns"])
+                    int(values["passes"]), int(values["overruns"])
                 )
 
     def _counter(self, vehicle: str) -> PassCounter:

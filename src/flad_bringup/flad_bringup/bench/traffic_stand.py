@@ -21,7 +21,7 @@ from flad_bringup.bench.traffic_node import FleetVoice
 from flad_bringup.bench.traffic_tally import Departure, Tally, counted, is_at_work
 from flad_bringup.bench.traffic_task import TASK
 from flad_bringup.bench.traffic_trace import Stay, TrafficTrace, Way
-from flad_bringup.federate.fleet import Fleet, FleetFiles, VehicleSpec
+from flad_bringup.federate.fleet import Fleet, FleetFiles, VehicleSpec, emulated_planning
 from flad_bringup.federate.watch_node import FederationWatch
 from flad_common.supervision import Supervisor
 from flad_edge.federate.planning import PlanningConfig, RoundPlanner
@@ -92,13 +92,14 @@ class TrafficStand:
         self._files = FleetFiles(folder=folder)
         config.plan.write(self._files.task)
         vehicles = self._vehicles()
-        self._files.testbed.write_text(self._testbed(vehicles).as_json(), encoding="utf-8")
+        testbed = self._testbed(vehicles)
+        self._files.testbed.write_text(testbed.as_json(), encoding="utf-8")
         self._fleet = Fleet(
             self._files,
             vehicles,
             supervisor,
             domain_id,
-            edge_parameters=self._edge_parameters(),
+            edge_parameters=self._edge_parameters(testbed),
             worker_parameters={
                 "link.lease_s": str(config.lease_s),
                 "link.transport.silent_after_s": str(3.0 * config.lease_s),
@@ -177,8 +178,13 @@ class TrafficStand:
 
     @property
     def overruns(self) -> int:
-        """Passes that took longer than their emulated time; with one of them a run is not valid."""
+        """Passes that took longer than their emulated time."""
         return self._voice.overruns
+
+    @property
+    def passes(self) -> int:
+        """All passes that vehicles have ended."""
+        return self._voice.passes
 
     def tally(self) -> Tally:
         """What it came to, in emulated seconds."""
@@ -266,7 +272,7 @@ class TrafficStand:
             dilation=self._config.dilation,
         )
 
-    def _edge_parameters(self) -> dict[str, str]:
+    def _edge_parameters(self, testbed: Testbed) -> dict[str, str]:
         """Everything that the edge plans with is in seconds of this computer."""
         c, d = self._config, self._config.dilation
         values = {
@@ -277,14 +283,11 @@ class TrafficStand:
             "rounds.patience_s": _PATIENCE_S * d,
             "rounds.hang_after_s": 60.0,
             "listen_s": 0.1,
-            "planning.work_scale": c.work_scale * d,
-            "planning.radio.bits_per_s": 1e6 * c.link_mbps / d,
-            "planning.radio.delay_s": _DELAY_S * d,
-            "planning.radio.overhead": 1.0,
             "planning.clustering.memory_redundancy": c.memory_redundancy,
             "planning.places.radius_m": c.radius_m,
             "planning.places.leave_s": _LEAVE_S * d,
             "planning.places.least_stay_s": c.least_stay_s * d,
             "planning.places.horizon_s": _HORIZON_S * d,
         }
-        return {key: str(value) for key, value in values.items()}
+        asked = {key: str(value) for key, value in values.items()}
+        return asked | emulated_planning(testbed, work_scale=c.work_scale)

@@ -17,6 +17,7 @@ from pathlib import Path
 from flad_bringup import topology
 from flad_common.supervision import Child, Supervisor
 from flad_pipeline.aggregation.keys import KeyRing, VehicleKey
+from flad_pipeline.testbed.testbed import Testbed
 
 TASK = "flad_edge.federate.encoder_task:encoder_task"
 COSTS = "flad_edge.federate.encoder_task:edge_costs"
@@ -65,6 +66,23 @@ class FleetFiles:
     def of(self, vehicle: str) -> Path:
         """What stays on a vehicle: its key, its steps and losses."""
         return self.folder / vehicle
+
+
+def emulated_planning(testbed: Testbed, *, work_scale: float) -> dict[str, str]:
+    """Parameters with which the edge plans in seconds of this computer, as its vehicles take them.
+
+    Args:
+        testbed: speeds, link and dilation that the vehicles' processes emulate.
+        work_scale: as in :class:`flad_pipeline.testbed.pace.Pace`.
+    """
+    values = {
+        "work_scale": work_scale * testbed.dilation,
+        "radio.shared": testbed.shared_channel,
+        "radio.bits_per_s": testbed.link.bits_per_s / testbed.dilation,
+        "radio.delay_s": testbed.link.delay_s * testbed.dilation,
+        "radio.overhead": 1.0,  # the emulated rate is one of payload
+    }
+    return {f"planning.{name}": str(value).lower() for name, value in values.items()}
 
 
 class Fleet:

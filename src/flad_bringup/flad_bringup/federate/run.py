@@ -12,7 +12,14 @@ from typing import Any
 
 from flad_bringup.federate.dashboard import Dashboard, table
 from flad_bringup.federate.faults import EDGE, Moment, moment
-from flad_bringup.federate.fleet import Fleet, FleetFiles, VehicleSpec, empty, is_ours
+from flad_bringup.federate.fleet import (
+    Fleet,
+    FleetFiles,
+    VehicleSpec,
+    empty,
+    emulated_planning,
+    is_ours,
+)
 from flad_bringup.federate.page import write_page
 from flad_bringup.federate.watch_node import FederationWatch
 from flad_carla.evaluation.domain import own_domain
@@ -77,7 +84,15 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "link.lease_s": str(args.lease_s),
         "link.transport.silent_after_s": str(silent_s),
     }
+    edge = {
+        "rounds.cut_every": str(args.cut_every),
+        "rounds.strategy.name": strategy.name,
+        "rounds.strategy.proximal_mu": str(strategy.proximal_mu),
+        "lease_s": str(args.lease_s),
+        "rounds.silent_after_s": str(silent_s),
+    }
     if testbed is not None:
+        edge |= emulated_planning(testbed, work_scale=args.work_scale)
         files.testbed.write_text(testbed.as_json(), encoding="utf-8")
         more |= {
             "testbed": str(files.testbed),
@@ -94,13 +109,7 @@ def federate(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             vehicles,
             supervisor,
             domain_id,
-            edge_parameters={
-                "rounds.cut_every": str(args.cut_every),
-                "rounds.strategy.name": strategy.name,
-                "rounds.strategy.proximal_mu": str(strategy.proximal_mu),
-                "lease_s": str(args.lease_s),
-                "rounds.silent_after_s": str(silent_s),
-            },
+            edge_parameters=edge,
             worker_parameters=more,
         )
         try:

@@ -14,7 +14,8 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -172,20 +173,27 @@ class StageWorker:
         self._stand(Stand.LOADING, order, step=order.from_step)
         if self._computer is not None:
             self._computer.admit(self._vehicle, order, self._task.step_config)
-        self._cuts.go_back(order)
-        self._stand(Stand.TRAINING)
-        if len(order.vehicles) == 1:
-            self._train(order, None)
-        else:
-            with joined(
-                self._transport,
-                epoch=order.epoch,
-                members=order.vehicles,
-                timeout_s=self._config.wait_s,
-            ) as group:
-                self._train(order, group)
+        with self._together(order) as group:
+            # In the epoch already: who loads over a slow link is heard meanwhile, not given up.
+            self._cuts.go_back(order)
+            self._stand(Stand.TRAINING)
+            self._train(order, group)
         self._submit(order)
         self._stand(Stand.DONE)
+
+    @contextmanager
+    def _together(self, order: Order) -> Iterator[dist.ProcessGroup | None]:
+        """The group of an order's vehicles; None for a single one."""
+        if len(order.vehicles) == 1:
+            yield None
+            return
+        with joined(
+            self._transport,
+            epoch=order.epoch,
+            members=order.vehicles,
+            timeout_s=self._config.wait_s,
+        ) as group:
+            yield group
 
     def _train(self, order: Order, group: dist.ProcessGroup | None) -> None:
         step = order.from_step
