@@ -18,7 +18,7 @@ from tiny_adllm import straight_adllm
 
 from flad_bringup import topology
 from flad_carla.evaluation.processes import DRIVER_TOPICS
-from flad_common.ros.qos import ANSWERS, LATCHED, MANY, STATE
+from flad_common.ros.qos import ANSWERS, LATCHED, MANY, SCENE, STATE
 from flad_common.supervision import Supervisor
 from flad_perception.config import CONTRACT_VERSION
 from flad_perception.ros.messages import ns_to_stamp, stamp_to_ns, tokens_from_msg
@@ -45,7 +45,7 @@ class Stand:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         node = self.node
-        self.tokens_pub = node.create_publisher(SceneTokens, f"/{ROLE}/scene_tokens", STATE)
+        self.tokens_pub = node.create_publisher(SceneTokens, f"/{ROLE}/scene_tokens", SCENE)
         self.instruction_pub = node.create_publisher(String, f"/{ROLE}/instruction", LATCHED)
         self.notice_pub = node.create_publisher(String, f"/{ROLE}/notice", LATCHED)
         self.plans, self.statuses, self.requests = {}, [], []

@@ -22,7 +22,7 @@ from std_msgs.msg import Bool
 from visualization_msgs.msg import MarkerArray
 
 from flad_bringup import topology
-from flad_common.ros.qos import CONTROL, LATCHED, STATE, VIEW
+from flad_common.ros.qos import CONTROL, LATCHED, SCENE, STATE, VIEW
 from flad_common.supervision import Supervisor
 from flad_planner.pursuit import PursuitConfig
 
@@ -48,7 +48,7 @@ class Stand:
         self.odometry_pub = self.node.create_publisher(Odometry, f"{base}/odometry", STATE)
         self.plan_pub = self.node.create_publisher(Plan, f"/{ROLE}/plan", STATE)
         self.prediction_pub = self.node.create_publisher(
-            ScenePrediction, f"/{ROLE}/scene_prediction", STATE
+            ScenePrediction, f"/{ROLE}/scene_prediction", SCENE
         )
         self.manual_pub = self.node.create_publisher(
             CarlaEgoVehicleControl, f"{base}/vehicle_control_cmd_manual", CONTROL

@@ -101,8 +101,15 @@ class Driver:
         return self._config.drive_by == "edge"
 
     def begins_anew(self, stamp_ns: int) -> bool:
-        """Whether a stamp belongs to another drive: time has gone back, and not by a late frame."""
-        return self._frame_ns is not None and stamp_ns < self._frame_ns - _REORDERED_NS
+        """Whether a stamp belongs to another drive: time has gone back, and not by a late frame.
+
+        Where frames are aligned none is late, and one that comes again is another drive's first.
+        """
+        if self._frame_ns is None:
+            return False
+        if self._aligned:
+            return stamp_ns <= self._frame_ns
+        return stamp_ns < self._frame_ns - _REORDERED_NS
 
     def forget(self) -> None:
         """Another drive begins; the counts go on."""

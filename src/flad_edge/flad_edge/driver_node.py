@@ -27,7 +27,7 @@ with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of 
 from flad_common.error_codes import INSTRUCTION_REFUSED, MODEL_REFUSED, FladError
 from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
-from flad_common.ros.qos import ANSWERS, DIAGNOSTICS, LATCHED, LOCKSTEP, MANY, STATE
+from flad_common.ros.qos import ANSWERS, DIAGNOSTICS, LATCHED, LOCKSTEP, MANY, SCENE, STATE
 from flad_edge.adm_worker import AdmWorker, SmallModel
 from flad_edge.driver import Driver, Ended, Who
 from flad_edge.driver_config import DriverNodeConfig
@@ -85,7 +85,12 @@ class DriverNode(ManagedNode):
             self.create_subscription(
                 DriveAnswer, "edge/answers", self._on_answer, ANSWERS, event_callbacks=events
             ),
-            self.create_subscription(SceneTokens, "scene_tokens", self._on_tokens, LOCKSTEP),
+            self.create_subscription(
+                SceneTokens,
+                "scene_tokens",
+                self._on_tokens,
+                SCENE if self._lockstep else LOCKSTEP,
+            ),
         ]
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers = [

@@ -25,7 +25,7 @@ from visualization_msgs.msg import MarkerArray
 from flad_common.config import knob, section
 from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
-from flad_common.ros.qos import DIAGNOSTICS, LOCKSTEP, SENSOR, STATE, TF_STATIC, VIEW
+from flad_common.ros.qos import DIAGNOSTICS, LOCKSTEP, SCENE, SENSOR, STATE, TF_STATIC, VIEW
 from flad_perception.live_input import needed_cameras
 from flad_perception.live_sensors import LiveSensors, to_vehicle
 from flad_perception.node_health import NodeHealth
@@ -132,9 +132,9 @@ class EncoderNode(ManagedNode):
         self._expected += [TARGET] if config.await_target else []
         self._frames = StaticFrames()
         self._wire = WireDtype[config.wire.upper()]
-        self._tokens_pub = self.create_lifecycle_publisher(SceneTokens, "scene_tokens", STATE)
+        self._tokens_pub = self.create_lifecycle_publisher(SceneTokens, "scene_tokens", SCENE)
         self._prediction_pub = self.create_lifecycle_publisher(
-            ScenePrediction, "scene_prediction", STATE
+            ScenePrediction, "scene_prediction", SCENE
         )
         self._marker_pub = self.create_lifecycle_publisher(MarkerArray, "scene_markers", VIEW)
         self._diagnostics_pub = self.create_lifecycle_publisher(

@@ -125,8 +125,8 @@ class TickSync:
 
     def put(self, name: str, stamp_ns: int, value: Any, now_s: float) -> None:
         """Take one message in: a camera's picture, or one of the :data:`STREAMS`."""
-        if stamp_ns < self._last_ns.get(name, stamp_ns) - self._restart_ns:
-            self.reset()  # an input's stamps rise: the world began anew
+        if self._begins_anew(stamp_ns, self._last_ns.get(name)):
+            self.reset()
         self._last_ns[name] = stamp_ns
         if name in STREAMS:
             self._streams[name].append((stamp_ns, value, now_s))
@@ -168,6 +168,15 @@ class TickSync:
     def _deadline_s(self) -> float:
         c = self._config
         return c.lockstep_deadline_s if self._lockstep else c.realtime_deadline_s
+
+    def _begins_anew(self, stamp_ns: int, last_ns: int | None) -> bool:
+        """Whether an input's stamp, which only rises, says that the world is another one.
+
+        In lockstep the same stamp says so, too: a world that was left at its first tick.
+        """
+        if last_ns is None:
+            return False
+        return stamp_ns < last_ns - self._restart_ns or (self._lockstep and stamp_ns == last_ns)
 
     def _tick_of(self, stamp_ns: int, name: str) -> int | None:
         """The stamp of the tick that a message belongs to or opens; None for no tick."""

@@ -21,7 +21,7 @@ from flad_common.config import knob, section
 from flad_common.periods import is_due
 from flad_common.ros.lifecycle import ManagedNode, reports_errors, run_node
 from flad_common.ros.parameters import from_node
-from flad_common.ros.qos import CONTROL, DIAGNOSTICS, LATCHED, STATE, VIEW
+from flad_common.ros.qos import CONTROL, DIAGNOSTICS, LATCHED, SCENE, STATE, VIEW
 from flad_planner.control import FULL_BRAKE
 from flad_planner.plan import RawPlan
 from flad_planner.planner import Decision, Planner, PlannerConfig, PlannerState
@@ -94,7 +94,10 @@ class PlannerNode(ManagedNode):
             self.create_subscription(Odometry, "odometry", self._on_odometry, STATE),
             self.create_subscription(PlanMsg, "plan", self._on_plan, STATE),
             self.create_subscription(
-                ScenePrediction, "scene_prediction", self._on_prediction, STATE
+                ScenePrediction,
+                "scene_prediction",
+                self._on_prediction,
+                SCENE if self._lockstep else STATE,
             ),
             self.create_subscription(Bool, "manual_override", self._on_override, LATCHED),
             self.create_subscription(

@@ -75,7 +75,7 @@ def test_only_frames_of_the_models_rate_are_driven_by():
 
 
 def test_time_that_goes_back_is_another_drive():
-    driver = Driver(DriverConfig(), has_adm=True, aligned=True)
+    driver = Driver(DriverConfig(), has_adm=True, aligned=False)
     driver.takes(10 * PERIOD_NS)
     driver.answered(10 * PERIOD_NS)
     assert driver.begins_anew(0) and not driver.begins_anew(11 * PERIOD_NS)
@@ -85,6 +85,13 @@ def test_time_that_goes_back_is_another_drive():
     driver.forget()
     assert driver.takes(0) and driver.silence_s(0) == 0.0 and not driver.is_adms(0)
     assert driver.why_not(0) == "the edge has not answered yet"
+
+
+def test_in_lockstep_a_drive_that_was_left_at_its_first_frame_is_followed_by_another():
+    driver = Driver(DriverConfig(), has_adm=False, aligned=True)
+    assert driver.takes(PERIOD_NS)
+    assert driver.begins_anew(PERIOD_NS)
+    assert not driver.begins_anew(2 * PERIOD_NS)
 
 
 @pytest.mark.parametrize(

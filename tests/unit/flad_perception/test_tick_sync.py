@@ -153,6 +153,14 @@ def test_a_world_that_begins_anew_is_followed(make, steps):
     assert [t.stamp_ns // STEP_NS for t in sync.take(2.1)] == [2, 4]
 
 
+def test_in_lockstep_a_world_that_was_left_at_its_first_tick_is_followed_by_another():
+    sync = lockstep()
+    for now_s in (1.0, 2.0):
+        put_step(sync, 4, now_s)
+        assert [t.stamp_ns // STEP_NS for t in sync.take(now_s)] == [4]
+    assert not sync.num_late
+
+
 def test_arrival_times_are_those_of_the_tick_s_own_sensors():
     sync = lockstep()
     for at_s, name in enumerate((ODOMETRY, "rgb_left", LIDAR, "rgb_front"), 5):

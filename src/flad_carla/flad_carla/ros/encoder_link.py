@@ -15,7 +15,7 @@ from flad_carla.bridge import ControlTimeout
 from flad_carla.ros import messages
 from flad_carla.run_log import Point, PredictedBox, PredictionView, TokensView
 from flad_common import error_codes, frames
-from flad_common.ros.qos import LOCKSTEP, STATE
+from flad_common.ros.qos import SCENE, STATE
 
 _KEPT = 8  # newest stamps of which one of both messages has come
 
@@ -34,11 +34,9 @@ class EncoderLink:
         self._role = role
         self._target_pub = node.create_publisher(PointStamped, f"/{role}/target_point", STATE)
         self._inputs = [
+            node.create_subscription(SceneTokens, f"/{role}/scene_tokens", self._on_tokens, SCENE),
             node.create_subscription(
-                SceneTokens, f"/{role}/scene_tokens", self._on_tokens, LOCKSTEP
-            ),
-            node.create_subscription(
-                ScenePrediction, f"/{role}/scene_prediction", self._on_prediction, LOCKSTEP
+                ScenePrediction, f"/{role}/scene_prediction", self._on_prediction, SCENE
             ),
         ]
         self._tokens: dict[int, SceneTokens] = {}

@@ -35,6 +35,10 @@ SENSOR = _profile(5, best_effort=True)
 # What the bridge publishes: reliable, as ros-bridge does, so that both kinds of subscriber match.
 SENSOR_OUT = _profile(10)
 
+# What an encoder says of a tick. In lockstep it is awaited by name, and whoever is matched only
+# after it was said must still get it: nothing else would ever come.
+SCENE = _profile(8, latched=True)
+
 # Ego state, plans and planner status: small, ordered, all of them wanted.
 STATE = _profile(10)
 
