@@ -29,6 +29,9 @@ _LEAST_CHANGE_M = 12.0  # a lane change needs this much road
 _HERE, _GOAL = "here", "goal"  # nodes that are no lanes
 _ARM_M = 8.0  # lanes of one arm begin this close to each other
 _TURN_DEG = 35.0  # CARLA's own planner tells a turn from "straight" here
+_MOST_BEND_DEG = 65.0  # a way that bends by more is a turn, whatever else there is
+_SAME_WAY_DEG = 20.0  # ways of several lanes into one road differ by less
+_TURN_BACK_DEG = 150.0
 _MAX_SNAP_M = 12.0  # published route files hold points a few metres beside their lane
 
 
@@ -116,17 +119,11 @@ class RoutePlanner:
 
         A lane for the left turn only does not make the others impossible: one can change lanes.
         """
-        beside, queue = {lane}, [lane]
-        for key in queue:  # grows while it is walked
-            new = [k for k, e in self._graph.adj[key].items() if e["change"] and k not in beside]
-            beside.update(new)
-            queue += new
-        return frozenset(
-            self._option(self._lanes[key])
-            for start in beside
-            for key, edge in self._graph.adj[start].items()
-            if edge["change"] is None and self._lanes[key].junction >= 0
-        )
+        return frozenset(option for option, _ in self.ways(lane))
+
+    def ways(self, lane: LaneKey) -> list[tuple[RoadOption, float]]:
+        """The same one by one, each with the degrees that it turns; to the right is positive."""
+        return [(self._option(out), out.turn_deg) for out in self._ways_out(lane)]
 
     def lane_changes(self, lane: LaneKey) -> frozenset[RoadOption]:
         """The lane changes that the map allows from a lane."""
@@ -232,11 +229,40 @@ class RoutePlanner:
     def _option(self, lane: _Lane) -> RoadOption:
         if lane.junction < 0:
             return RoadOption.LANE_FOLLOW
-        if lane.turn_deg < -_TURN_DEG:
-            return RoadOption.LEFT
-        if lane.turn_deg > _TURN_DEG:
-            return RoadOption.RIGHT
-        return RoadOption.STRAIGHT if self._has_choice(lane) else RoadOption.LANE_FOLLOW
+        if abs(lane.turn_deg) <= _TURN_DEG:
+            return RoadOption.STRAIGHT if self._has_choice(lane) else RoadOption.LANE_FOLLOW
+        if self._is_the_way_on(lane):
+            return RoadOption.STRAIGHT
+        return RoadOption.LEFT if lane.turn_deg < 0.0 else RoadOption.RIGHT
+
+    def _is_the_way_on(self, lane: _Lane) -> bool:
+        """Whether a way that bends is no turn: "left" or "right" would name a sharper one.
+
+        CARLA's planner calls both a left turn; whoever is told so cannot know which is meant.
+        """
+        side, bend = math.copysign(1.0, lane.turn_deg), abs(lane.turn_deg)
+        others = [
+            out.turn_deg
+            for before in self._graph.predecessors(lane.key)
+            for out in self._ways_out(before)
+        ]
+        is_least = all(abs(other) > bend - _SAME_WAY_DEG for other in others)
+        has_sharper = any(bend + _SAME_WAY_DEG < side * other < _TURN_BACK_DEG for other in others)
+        return bend <= _MOST_BEND_DEG and is_least and has_sharper
+
+    def _ways_out(self, lane: LaneKey) -> list[_Lane]:
+        """Lanes of the junction that a lane, or one that can be changed to from it, leads into."""
+        beside, queue = {lane}, [lane]
+        for key in queue:  # grows while it is walked
+            new = [k for k, e in self._graph.adj[key].items() if e["change"] and k not in beside]
+            beside.update(new)
+            queue += new
+        return [
+            self._lanes[key]
+            for start in beside
+            for key, edge in self._graph.adj[start].items()
+            if edge["change"] is None and self._lanes[key].junction >= 0
+        ]
 
     def _has_choice(self, lane: _Lane) -> bool:
         before = self._graph.predecessors(lane.key)

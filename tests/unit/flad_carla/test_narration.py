@@ -137,6 +137,17 @@ def test_a_wrong_turn_is_told_of_an_exit_that_is_there(planner, trace, option):
     assert word in before or (word == "straight" and "left" not in before)
 
 
+def test_the_way_taken_is_the_nearest_of_those_that_the_map_has():
+    """Right by 56 degrees is the way on where another one goes right by 105."""
+    ways = ((RoadCommand.LEFT, -71.0), (RoadCommand.STRAIGHT, 56.0), (RoadCommand.RIGHT, 105.0))
+    where = {"x": 0.0, "y": 0.0, "yaw_deg": 150.0}
+    turn = Turn(planned=RoadCommand.STRAIGHT, told=RoadCommand.STRAIGHT, ways=ways, **where)
+
+    assert turn.way_of(48.0) is turn.way_of(48.0 - 360.0) is RoadCommand.STRAIGHT
+    assert turn.way_of(90.0) is RoadCommand.RIGHT
+    assert turn.way_of(-20.0) is RoadCommand.LEFT
+
+
 def test_a_vehicle_that_turns_another_way_is_seen_to():
     """Straight on was told and planned at the origin, heading north (yaw -90); it goes right."""
     turn = Turn(

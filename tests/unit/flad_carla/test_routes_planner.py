@@ -88,6 +88,22 @@ def test_a_turn_is_named_by_the_way_it_turns(planner):
     assert seen == {RoadOption.LEFT, RoadOption.RIGHT}
 
 
+def test_left_and_right_name_one_way_where_a_milder_one_goes_on(planner):
+    """Ways out that bend to one side: only the sharpest is a turn, unless even the mildest is."""
+    places = {w.road_id: w for w in planner.map.generate_waypoints(15.0) if not w.is_junction}
+    lanes = {(w.road_id, w.section_id, w.lane_id) for w in places.values()}
+    bends = 0
+    for lane in lanes:
+        ways = planner.ways(lane)
+        for option, degrees in ways:
+            if option is RoadOption.STRAIGHT and abs(degrees) > 35.0:
+                bends += 1
+                assert abs(degrees) <= 65.0
+                assert all(abs(other) > abs(degrees) - 20.0 for _, other in ways), ways
+                assert any(other * degrees > 0.0 and o is not option for o, other in ways), ways
+    assert planner.map.name == "Grid" or bends > 0, "OldTown and Ring have such junctions"
+
+
 def test_points_without_a_way_are_named(planner):
     start, end = _draw(planner, 1)
     with pytest.raises(RouteError, match=r"route point 1 at \(9999.0, 9999.0\)"):

@@ -61,7 +61,7 @@ class RouteNarration:
         }
         self.turns = TurnWatch(
             [
-                _turn(m, self._told[m.start_m], trace)
+                _turn(planner, m, self._told[m.start_m], trace)
                 for m in manoeuvres
                 if m.command not in LANE_CHANGES
             ]
@@ -114,6 +114,17 @@ def _another_way(manoeuvre: Manoeuvre, rng: random.Random) -> Manoeuvre:
     return replace(manoeuvre, command=rng.choice(others)) if others else manoeuvre
 
 
-def _turn(planned: Manoeuvre, told: Manoeuvre, trace: Sequence[RoutePoint]) -> Turn:
+def _turn(
+    planner: RoutePlanner, planned: Manoeuvre, told: Manoeuvre, trace: Sequence[RoutePoint]
+) -> Turn:
     begin = min(trace, key=lambda p: abs(p.distance - planned.start_m))
-    return Turn(planned=planned.command, told=told.command, x=begin.x, y=begin.y, yaw_deg=begin.yaw)
+    before = [p for p in trace if p.distance < begin.distance and p.junction < 0]
+    ways = planner.ways(before[-1].lane) if before else []
+    return Turn(
+        planned=planned.command,
+        told=told.command,
+        x=begin.x,
+        y=begin.y,
+        yaw_deg=begin.yaw,
+        ways=tuple((RoadCommand(int(option)), degrees) for option, degrees in ways),
+    )

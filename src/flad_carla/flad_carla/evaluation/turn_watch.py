@@ -24,6 +24,14 @@ class Turn:
     x: float
     y: float
     yaw_deg: float
+    ways: tuple[tuple[RoadCommand, float], ...] = ()
+    """The ways out and the degrees by which each turns, as the map has them; none: not known."""
+
+    def way_of(self, turned_deg: float) -> RoadCommand:
+        """Which of them a vehicle took that has turned by so much: the nearest one."""
+        if not self.ways:
+            return way_of(turned_deg)
+        return min(self.ways, key=lambda way: abs(_wrapped(way[1] - turned_deg)))[0]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,20 +72,27 @@ class TurnWatch:
             TakenTurn(
                 planned=turn.planned.name.lower(),
                 told=turn.told.name.lower(),
-                taken=way_of(pose.yaw - turn.yaw_deg).name.lower(),
+                taken=turn.way_of(pose.yaw - turn.yaw_deg).name.lower(),
             )
         )
         self._now = None
 
 
 def way_of(turned_deg: float) -> RoadCommand:
-    """The way that a change of heading is, in CARLA's degrees: to the right is positive.
+    """The way that a change of heading is where the map is not known, in CARLA's degrees.
+
+    To the right is positive.
 
     Example:
         >>> [way_of(d).name for d in (85.0, -95.0, 350.0)]
         ['RIGHT', 'LEFT', 'STRAIGHT']
     """
-    turned = (turned_deg + 180.0) % 360.0 - 180.0
+    turned = _wrapped(turned_deg)
     if abs(turned) < _STRAIGHT_DEG:
         return RoadCommand.STRAIGHT
     return RoadCommand.RIGHT if turned > 0.0 else RoadCommand.LEFT
+
+
+def _wrapped(degrees: float) -> float:
+    """The same direction within -180 to 180."""
+    return (degrees + 180.0) % 360.0 - 180.0
