@@ -202,8 +202,9 @@ def _draws(keys: Sequence[RunKey]) -> npt.NDArray[np.float64]:
     of_route = np.array([routes.index(route) for route, _ in keys])
     rng = np.random.default_rng(_SEED)
     counts = rng.multinomial(len(routes), np.full(len(routes), 1.0 / len(routes)), size=_RESAMPLES)
-    weights = counts[:, of_route].astype(np.float64)
-    return weights / weights.sum(axis=1, keepdims=True)
+    runs = counts[:, of_route]
+    weights: npt.NDArray[np.float64] = runs / runs.sum(axis=1, keepdims=True)
+    return weights
 
 
 def _figure(values: npt.NDArray[np.float64], draws: npt.NDArray[np.float64]) -> Figure:
