@@ -96,6 +96,8 @@ def test_other_worlds_other_runs_and_other_files_are_refused(tmp_path: Path):
         compare([one, busier])
     with pytest.raises(ValueError, match="longer drove b with seed 0, one did not"):
         compare([one, longer])
+    with pytest.raises(ValueError, match="one is given twice"):
+        compare([one, one])
     with pytest.raises(ValueError, match="no results file"):
         read_runs("nothing", [nothing])
     with pytest.raises(ValueError, match="one has a with seed 0 twice"):

@@ -127,8 +127,11 @@ def compare(drivers: Sequence[DriverRuns]) -> Comparison:
     """Means with their intervals, and every pair's difference.
 
     Raises:
-        ValueError: if two drivers drove different runs or in different worlds.
+        ValueError: if two have one name, drove different runs, or in different worlds.
     """
+    names = [driver.name for driver in drivers]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{', '.join(twice)} is given twice; put its files behind one name")
     first = drivers[0]
     for other in drivers[1:]:
         _same_world(first.world, other.world, first.name, other.name)
