@@ -33,7 +33,7 @@ def test_the_quick_demo_drives_and_leaves_its_files(workspace, tmp_path: Path):
     assert status == 0, demo.tail(40)
     results = json.loads(figures.read_text())["results"]
     assert results["_checkpoint"]["records"][0]["status"] == "Completed"
-    assert results["_checkpoint"]["global_record"]["scores"]["score_composed"] == 100.0
+    assert results["_checkpoint"]["global_record"]["scores"]["score_route"] == 100.0
     page = (out / "report.html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert any(out.glob("bag/**/*.mcap"))

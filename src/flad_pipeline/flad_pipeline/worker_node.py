@@ -7,6 +7,7 @@ The vehicle's name is the node's namespace. What is trained is injected by the p
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
@@ -143,6 +144,8 @@ class WorkerNode(ManagedNode):
         self._orders = self.create_subscription(TrainOrder, ORDERS, self._on_order, MANY)
         self._timer = self.create_timer(c.status_s, self._beat)
         self._memory.start()
+        gc.collect()
+        gc.freeze()  # libraries and model stay: what an order left is then found in milliseconds
         self._thread = threading.Thread(target=self._worker.run, name="training", daemon=True)
         self._thread.start()
         return super().on_activate(state)

@@ -35,3 +35,34 @@ def test_a_language_driver_without_eyes_costs_no_earlier_run(tmp_path: Path, cap
     assert demo.run(args) == 2
     assert (tmp_path / "results.json").is_file()
     assert "--encoder off needs --driver expert" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options, driver",
+    [
+        ([], "adllm"),
+        (["--driver", "expert"], "expert"),
+        (["--encoder", "off"], "expert"),
+        (["--encoder", "small"], "adllm"),
+        (["--encoder", __file__], "expert"),
+    ],
+)
+def test_the_language_model_drives_unless_there_are_no_eyes(
+    tmp_path: Path, monkeypatch, options, driver
+):
+    asked: list[str] = []
+
+    class Evaluation:
+        @staticmethod
+        def main(arguments: list[str]) -> int:
+            asked.extend(arguments)
+            return 1
+
+    monkeypatch.setattr(demo.importlib, "import_module", lambda name: Evaluation)
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    args = parser.parse_args(["--quick", "--out", str(tmp_path / "demo"), *options])
+    args.workspace = find_workspace()
+
+    assert demo.run(args) == 1
+    assert asked[asked.index("--driver") + 1] == driver

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
+import weakref
 from collections import Counter
 
 import pytest
@@ -18,6 +20,7 @@ from flad_pipeline.aggregation.layout import State
 from flad_pipeline.group.deadlines import TransportConfig
 from flad_pipeline.round.edge_link import CutName
 from flad_pipeline.round.order import Order, OrderKind
+from flad_pipeline.stages.pipeline import PipelineTrainer
 from flad_pipeline.stages.trainer import LocalTrainer
 from flad_pipeline.stages.unit_store import UnitStore
 
@@ -107,6 +110,35 @@ def test_after_a_kill_the_rest_goes_on_from_the_last_cut_with_the_same_numbers(t
     assert 0 <= recovery["lost_steps"] <= 2 * CONFIG.cut_every
     assert sum(recovery["fetched_units"].values()) < len(make_task("").graph.units)
     assert_same(found, alone(owners))
+
+
+def test_what_a_broken_order_held_is_free_after_it(tmp_path, monkeypatch):
+    made: list[tuple[str, weakref.ref[PipelineTrainer]]] = []
+    make = PipelineTrainer.__init__
+
+    def note(self: PipelineTrainer, store, turn, vehicle, *args, **kwargs) -> None:
+        make(self, store, turn, vehicle, *args, **kwargs)
+        made.append((vehicle, weakref.ref(self)))
+
+    monkeypatch.setattr(PipelineTrainer, "__init__", note)
+    victims = ["vehicle_2"]
+
+    def kill(federation: Federation) -> None:
+        if victims and federation.furthest() >= 5:
+            federation.kill(victims.pop())
+
+    gc.disable()  # else it may happen to come by
+    try:
+        with Federation(tmp_path, SMALL, CONFIG) as federation:
+            federation.start()
+            outcome = federation.train(STEPS, kill)
+            left = [name for name, trainer in made if name != "vehicle_2" and trainer()]
+    finally:
+        gc.enable()
+
+    assert outcome.completed, outcome.text
+    assert len(only_client(outcome)["recoveries"]) == 1
+    assert left == []
 
 
 def test_who_loads_for_longer_than_a_silence_is_heard_meanwhile(tmp_path):

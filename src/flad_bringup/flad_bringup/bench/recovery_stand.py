@@ -153,7 +153,7 @@ class RecoveryStand:
         """One vehicle falls silent; afterwards everybody trains again."""
         self._wait_for(vehicle, aim, numbers)
         rest = [name for name in NAMES if name != vehicle]
-        before, orders = self._order(), len(self._watch.told)
+        before = self._order()
         reached = max(self._watch.statuses[v].step for v in rest)
         self._stands.clear()
         began_s = time.monotonic()
@@ -161,7 +161,7 @@ class RecoveryStand:
         phase = self._phases[vehicle].last(aim)
         first = self._first_steps(rest, before.epoch)
         after = self._order()
-        told = [at_s for at_s, _ in self._watch.told[orders:]]
+        told = [at_s for at_s, order in self._watch.told if order.epoch > before.epoch]
         loss = Loss(
             vehicle=vehicle,
             how=how,

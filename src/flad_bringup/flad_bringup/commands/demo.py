@@ -5,11 +5,11 @@ Three vehicle processes and an edge train for two minutes over DDS on what a car
 them is killed and the others go on; then a car drives a route through a town with traffic, in
 closed loop over ROS 2, with the encoder that came out. --quick, and --encoder NAME, only drive.
 
-The world, the bridge with the expert, the planner and the vision encoder are processes of this
-machine that talk over DDS. The encoder looks and predicts; the expert drives. With ``--driver
-adllm`` a language model on an edge drives: the vehicle is told where to go in words, and on the
-long route it loses the edge for some seconds. The run's folder then holds report.html, results.json
-and a bag for rviz and Foxglove.
+The world, the bridge, the planner, the vision encoder and the edge are processes of this machine
+that talk over DDS. A language model on the edge drives by the encoder's tokens: the vehicle is told
+where to go in words, and on the long route it loses the edge for some seconds. With ``--driver
+expert`` rules with the map drive, and the encoder only looks. The run's folder then holds
+report.html, results.json and a bag for rviz and Foxglove.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--driver",
         choices=[_EXPERT, _ADLLM],
-        default=_EXPERT,
-        help="rules with the map, or the language model on the edge (default: %(default)s)",
+        help="rules with the map, or the language model on the edge (default: adllm; expert where "
+        "--encoder names eyes that it cannot read)",
     )
     parser.add_argument(
         "--encoder",
         metavar="NAME",
         help="drive with these eyes, and train nothing: a shipped model, a .safetensors file, or "
-        f"off with --driver expert (default: {_ENCODER}, trained together unless --quick)",
+        f"off (default: {_ENCODER}, trained together unless --quick)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where to write; starts afresh (default: runs/demo)"
@@ -81,18 +81,19 @@ def run(args: argparse.Namespace) -> int:
             f"give --encoder {_ENCODER}, a file, or {_NO_ENCODER}"
         )
         return 2
-    if encoder == _NO_ENCODER and args.driver == _ADLLM:
+    driver = args.driver or (_ADLLM if encoder == _ENCODER else _EXPERT)
+    if encoder == _NO_ENCODER and driver == _ADLLM:
         print("--encoder off needs --driver expert: the language model drives by what is seen")
         return 2
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    driving = ["--driver", args.driver]
-    if args.driver == _ADLLM:
+    driving = ["--driver", driver]
+    if driver == _ADLLM:
         driving += ["--phrasings", "held_out"]
         driving += [] if args.quick else ["--edge-loss", _EDGE_LOSS]
     training: Training | None = None
     if not args.quick and args.encoder is None:
-        training = _train(args, folder)
+        training = _train(args, folder, driver)
         if training is None:
             return 1
         encoder, driving = str(training.encoder), [*driving, *training.driving]
@@ -133,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _train(args: argparse.Namespace, folder: Path) -> Training | None:
+def _train(args: argparse.Namespace, folder: Path, driver: str) -> Training | None:
     """The first part; None if it failed, which is said."""
     part: Any = importlib.import_module("flad_bringup.federate.demo_training")
     # Beside the runs, not in this one's folder: recorded once.
@@ -144,7 +145,7 @@ def _train(args: argparse.Namespace, folder: Path) -> Training | None:
             recording,
             folder,
             start=_ENCODER,
-            adllm=_ADLLM_MODEL if args.driver == _ADLLM else "",
+            adllm=_ADLLM_MODEL if driver == _ADLLM else "",
         )
     except (RuntimeError, TimeoutError, ValueError, OSError) as error:
         print(f"flad: training together failed: {error}", file=sys.stderr)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the test suite: unit tests, then the tests that start processes.
+"""Run the test suite: unit tests on all cores, then the tests that start processes, one by one.
 
-Arguments that are not known here go to pytest, for example `./flad test -k frames -x`.
+Arguments that are not known here go to pytest, for example `./flad test -k frames -x`; then one
+core runs all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ NEEDS = ("vehicle", "sim", "carla", "train", "edge", "dev")
 ACCEPTS_MORE = True
 
 _SUITES = ("tests/unit", "tests/contract", "tests/integration")
+_ON_ALL_CORES = ("-n", "logical", "--dist", "loadfile")
+"""Unit tests use no clock but their own, no port but a free one, and a ROS domain each process."""
 _PYTEST_NOTHING_COLLECTED = 5
 
 
@@ -39,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         there = [suite for suite in _SUITES if any((root / suite).rglob("test_*.py"))]
         runs = [[suite, *rest] for suite in there]
+        if not rest and _SUITES[0] in there:
+            runs[0] += _ON_ALL_CORES
     environment = child_environment(args.workspace) | test_variables()
     figures = []
     worst = 0

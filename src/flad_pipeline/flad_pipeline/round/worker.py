@@ -9,6 +9,7 @@ units and partners.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import secrets
 import threading
@@ -163,6 +164,8 @@ class StageWorker:
                 self._stand(Stand.PAUSED)
             except Exception as error:  # the thread's boundary
                 self._failed(order, error)
+            finally:
+                _collect()
 
     def _follow(self, order: Order) -> None:
         if order.kind is OrderKind.STOP:
@@ -210,6 +213,8 @@ class StageWorker:
                         self.store, turn, after, self._vehicle, group, order.vehicles, step=step
                     )
                     turn = after
+                    del trainer
+                    _collect()
                     trainer = self._trainer(order, turn, group)
                 if order.cuts_at(step):
                     self._cut(order, step)
@@ -343,6 +348,14 @@ class StageWorker:
                 status = replace(status, step=step)
             self._status = replace(status, progress=before.progress + 1)
         self._say(self.status)
+
+
+def _collect() -> None:
+    """Free what a turn or an error left: stages, schedules, frames and graphs hold each other.
+
+    Few objects and much memory; the collector on its own counts objects, and comes late.
+    """
+    gc.collect()
 
 
 def group_error_in(error: BaseException | None) -> GroupError | None:
