@@ -154,6 +154,7 @@ class WorkerNode(ManagedNode):
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Train no more; the others go on without this vehicle."""
         self._end_worker()
+        gc.unfreeze()
         self.destroy_timer(self._timer)
         self.destroy_subscription(self._orders)
         return super().on_deactivate(state)

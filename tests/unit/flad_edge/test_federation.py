@@ -132,7 +132,11 @@ def test_what_a_broken_order_held_is_free_after_it(tmp_path, monkeypatch):
         with Federation(tmp_path, SMALL, CONFIG) as federation:
             federation.start()
             outcome = federation.train(STEPS, kill)
-            left = [name for name, trainer in made if name != "vehicle_2" and trainer()]
+            survivors = [trainer for name, trainer in made if name != "vehicle_2"]
+            end_s = time.monotonic() + 10.0  # a worker says that it is done, then clears up
+            while any(trainer() for trainer in survivors) and time.monotonic() < end_s:
+                time.sleep(0.02)
+            left = [trainer for trainer in survivors if trainer()]
     finally:
         gc.enable()
 

@@ -23,7 +23,7 @@ ACCEPTS_MORE = True
 
 _SUITES = ("tests/unit", "tests/contract", "tests/integration")
 _ON_ALL_CORES = ("-n", "logical", "--dist", "loadfile")
-"""Unit tests use no clock but their own, no port but a free one, and a ROS domain each process."""
+"""Every process claims a ROS domain and takes free ports; a file stays whole, for its fixtures."""
 _PYTEST_NOTHING_COLLECTED = 5
 
 
