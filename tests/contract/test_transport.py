@@ -20,6 +20,7 @@ from flad_pipeline.group.deadlines import GroupError, TransportConfig
 from flad_pipeline.group.link import LinkEvents
 from flad_pipeline.group.memory_link import MemoryNetwork
 from flad_pipeline.group.packet import Kind, Packet, signed
+from flad_pipeline.group.packet_cdr import to_cdr
 from flad_pipeline.group.transport import Transport
 from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
 from flad_pipeline.wire import decode_into, encode
@@ -246,8 +247,13 @@ def test_what_is_corrupt_misaddressed_or_of_a_stranger_is_counted_and_never_rece
     to_other = signed(replace(packet, destination=NAMES[0]))
     b._on_packet(to_other)  # no link would bring it here
 
+    names = {*bad}
+    if isinstance(liar, DdsLink):  # the others carry packets as they are
+        liar._publishers[b.name].publish(to_cdr(signed(packet))[:-1])
+        names.add("dropped_malformed")
+
     deadline_s = time.monotonic() + 30.0
-    while not all(b.counts().get(name) for name in bad):
+    while not all(b.counts().get(name) for name in names):
         assert time.monotonic() < deadline_s, b.counts()
         threading.Event().wait(0.01)
     assert b.counts()["dropped_misaddressed"] == 1

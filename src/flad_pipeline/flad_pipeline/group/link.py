@@ -21,6 +21,8 @@ class LinkEvents:
     on_packet: Callable[[Packet], None]
     on_lost: Callable[[str, str], None]
     """A member's process is gone: its name, and how that was seen."""
+    on_malformed: Callable[[str], None] = lambda reason: None
+    """Bytes arrived that are no packet, for this reason; whose they are, they do not say."""
 
 
 class Link(Protocol):

@@ -71,7 +71,13 @@ class Transport:
         self._pump = threading.Thread(
             target=self._run, name=f"transport of {link.name}", daemon=True
         )
-        link.open(LinkEvents(on_packet=self._on_packet, on_lost=self._on_lost))
+        link.open(
+            LinkEvents(
+                on_packet=self._on_packet,
+                on_lost=self._on_lost,
+                on_malformed=self._on_malformed,
+            )
+        )
         self._pump.start()
 
     @property
@@ -387,6 +393,14 @@ class Transport:
         with self._changed:
             self._lanes.on_lost(name, how)
         self._pass_on()
+
+    def _on_malformed(self, reason: str) -> None:
+        with self._changed:
+            counts = self._lanes.counts
+            counts["dropped_malformed"] += 1
+            is_first = counts["dropped_malformed"] == 1
+        if is_first:
+            _log.warning("%s dropped bytes that are no packet: %s", self.name, reason)
 
     def _on_packet(self, packet: Packet) -> None:
         whole = is_whole(packet)  # outside the lock: it takes a while

@@ -208,8 +208,14 @@ class DdsLink:
         )
 
     def _on_raw(self, raw: bytes) -> None:
-        if (events := self._events) is not None:
-            events.on_packet(from_cdr(raw))
+        if (events := self._events) is None:
+            return
+        try:
+            packet = from_cdr(raw)
+        except ValueError as error:
+            events.on_malformed(str(error))
+        else:
+            events.on_packet(packet)
 
     def _spin(self) -> None:
         try:
