@@ -19,6 +19,7 @@ NAMES: tuple[str, ...] = (
     "encoder",
     "node",
     "edge",
+    "adm",
     "fleet",
     "learning",
     "exactness",

@@ -14,13 +14,20 @@ import argparse
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from flad_bringup.bench.edge_load import Fleet, WorkClock, drive_at_rate, make_fleet
+from flad_bringup.bench.edge_load import (
+    COMPLETED,
+    Fleet,
+    WorkClock,
+    drive_at_rate,
+    node_service,
+    spoken_fleet,
+)
 from flad_bringup.bench.edge_plain import KeptFrames, PlainHistory, plain_waypoints_m
 from flad_bringup.bench.rows import Row
 from flad_edge.adllm.config import load_adllm_config
@@ -28,13 +35,9 @@ from flad_edge.adllm.model import AdLlm, build_adllm
 from flad_edge.adllm.tokenizer import train_tokenizer
 from flad_edge.adllm.weights import load_adllm
 from flad_edge.service.core import EdgeService, EdgeServiceConfig
-from flad_edge.service.driving_model import ServedModel
-from flad_edge.service.releases import Release
 from flad_edge.service.requests import Answer, Outcome
-from flad_perception.config import CONTRACT_VERSION
 from flad_perception.wire import decode_tokens
-from flad_planner.language.bank import Split, draw_arguments, load_bank
-from flad_planner.language.kinds import Kind
+from flad_planner.language.bank import load_bank
 
 SUMMARY = "the edge's service beside one plain forward per request: rate, latency, same answers"
 MINUTES = 2.0
@@ -44,10 +47,8 @@ PROMISED_AT = 16
 MOST_DIFFERENCE_M = 1e-4
 PROMPT_S = 0.1
 
-_ENCODER = "0" * 16
 _PLAIN_PER_ROUND = 8  # of more vehicles, so many are asked the plain way, too
 _WARM_ROUNDS = 2
-_COMPLETED = 1.0 - 1e-9  # histories shall be long
 _LOUDER = 4.0  # untrained weights are so small that no input would show in the answers
 
 
@@ -210,9 +211,9 @@ def _model(args: argparse.Namespace) -> AdLlm:
 
 
 def _run(model: AdLlm, num_vehicles: int, args: argparse.Namespace) -> EdgeRun:
-    fleet = _fleet(model, num_vehicles, args.seed)
+    fleet = spoken_fleet(model, num_vehicles, args.seed)
     clock = WorkClock(time.process_time if args.cpu_time else time.perf_counter)
-    service = _service(model, clock, num_vehicles, args.max_batch)
+    service = node_service(model, clock, num_vehicles, args.max_batch)
     turns = _Turns(model, service, clock, fleet, num_vehicles)
     rule = model.config.history
     period = rule.dropped_frames
@@ -294,7 +295,7 @@ class _Turns:
         for i, request in zip(vehicles, requests, strict=True):
             self._note(i, decode_tokens(request.tokens), request.notice)
             self.frames[i] += 1
-            self._completed[i] = by_vehicle[f"vehicle_{i}"].completed > _COMPLETED
+            self._completed[i] = by_vehicle[f"vehicle_{i}"].completed > COMPLETED
         return seconds, by_vehicle
 
     def plainly(self, vehicles: Sequence[int], answers: dict[str, Answer]) -> _Plain:
@@ -326,23 +327,6 @@ class _Turns:
         history.frames.append(torch.from_numpy(tokens))
 
 
-def _fleet(model: AdLlm, num_vehicles: int, seed: int) -> Fleet:
-    bank, rng = load_bank(), random.Random(seed)
-    kinds = list(Kind)
-    texts = [bank.render(draw_arguments(k, rng), rng, Split.TRAINING) for k in kinds]
-    notices = [t for k, t in zip(kinds, texts, strict=True) if k.name.startswith("NOTICE")]
-    return make_fleet(
-        num_vehicles,
-        num_tokens=model.config.num_tokens,
-        token_dim=model.config.token_dim,
-        instructions=[t for t in texts if t not in notices],
-        notices=notices,
-        encoder_hash=_ENCODER,
-        frame_s=model.config.history.frame_interval_s,
-        seed=seed,
-    )
-
-
 def _history_bytes(model: AdLlm, fleet: Fleet) -> int:
     """The most that one vehicle's history holds."""
     (history,) = model.start([fleet.instructions[0]])
@@ -354,22 +338,3 @@ def _history_bytes(model: AdLlm, fleet: Fleet) -> int:
             pass
         sizes.append(history.num_bytes)
     return max(sizes)
-
-
-def _service(model: AdLlm, clock: WorkClock, num_vehicles: int, max_batch: int) -> EdgeService:
-    """As the node runs it; but what the model says of completion ends hardly any history."""
-    config = EdgeServiceConfig(max_batch=max_batch, completed_threshold=_COMPLETED)
-    admission = replace(config.admission, max_vehicles=max(num_vehicles, 1), forget_after_s=1e9)
-    release = Release(
-        name="bench",
-        contract_version=CONTRACT_VERSION,
-        num_tokens=model.config.num_tokens,
-        token_dim=model.config.token_dim,
-        encoder_hash=_ENCODER,
-        adllm_hash=_ENCODER,
-        waypoint_step_s=model.config.waypoint_step_s,
-    )
-    served = ServedModel(
-        release=release, model=model, complaint=lambda text, _: model.complaint(text)
-    )
-    return EdgeService(served, clock, replace(config, admission=admission))

@@ -13,14 +13,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from flad_edge.service.core import EdgeService
+from flad_edge.adllm.model import AdLlm
+from flad_edge.service.core import EdgeService, EdgeServiceConfig
+from flad_edge.service.driving_model import ServedModel
+from flad_edge.service.releases import Release
 from flad_edge.service.requests import Answer, DriveRequest, RequestHead
 from flad_perception.config import CONTRACT_VERSION
 from flad_perception.wire import EncodedTokens, WireDtype, encode_tokens
+from flad_planner.language.bank import Split, draw_arguments, load_bank
+from flad_planner.language.kinds import Kind
+
+_ENCODER = "0" * 16
+COMPLETED = 1.0 - 1e-9
+"""What a service takes for the end of an instruction: histories shall be long."""
 
 
 class WorkClock:
@@ -116,6 +125,43 @@ def make_fleet(
         encoder_hash=encoder_hash,
         frame_s=frame_s,
     )
+
+
+def spoken_fleet(model: AdLlm, num_vehicles: int, seed: int) -> Fleet:
+    """Vehicles for a model; they are told, and warned of, what the instruction bank has."""
+    bank, rng = load_bank(), random.Random(seed)
+    kinds = list(Kind)
+    texts = [bank.render(draw_arguments(k, rng), rng, Split.TRAINING) for k in kinds]
+    notices = [t for k, t in zip(kinds, texts, strict=True) if k.name.startswith("NOTICE")]
+    return make_fleet(
+        num_vehicles,
+        num_tokens=model.config.num_tokens,
+        token_dim=model.config.token_dim,
+        instructions=[t for t in texts if t not in notices],
+        notices=notices,
+        encoder_hash=_ENCODER,
+        frame_s=model.config.history.frame_interval_s,
+        seed=seed,
+    )
+
+
+def node_service(model: AdLlm, clock: WorkClock, num_vehicles: int, max_batch: int) -> EdgeService:
+    """As the node runs it; but what the model says of completion ends hardly any history."""
+    config = EdgeServiceConfig(max_batch=max_batch, completed_threshold=COMPLETED)
+    admission = replace(config.admission, max_vehicles=max(num_vehicles, 1), forget_after_s=1e9)
+    release = Release(
+        name="bench",
+        contract_version=CONTRACT_VERSION,
+        num_tokens=model.config.num_tokens,
+        token_dim=model.config.token_dim,
+        encoder_hash=_ENCODER,
+        adllm_hash=_ENCODER,
+        waypoint_step_s=model.config.waypoint_step_s,
+    )
+    served = ServedModel(
+        release=release, model=model, complaint=lambda text, _: model.complaint(text)
+    )
+    return EdgeService(served, clock, replace(config, admission=admission))
 
 
 def drive_at_rate(

@@ -212,18 +212,17 @@ def _read_group(
 ) -> Tensor:
     """Read each plan's new tokens; write ``last[rows]``; return ``[2, L, B, G, T, C]``."""
     device, c = model.device, model.config.llm
-    starts = torch.tensor([p.start for p in plans])
-    lengths = torch.tensor([len(p.new) for p in plans])
-    longest = int(lengths.max())
+    starts, lengths = [p.start for p in plans], [len(p.new) for p in plans]
+    longest = max(lengths)
     embeddings = torch.nn.utils.rnn.pad_sequence([p.new for p in plans], batch_first=True)
-    positions = (starts[:, None] + torch.arange(longest)).to(device)
+    positions = torch.stack([torch.arange(s, s + longest) for s in starts]).to(device)
     kv = embeddings.new_empty(
         *(2, c.layers, len(plans), c.kv_heads),
-        *(int(starts.max()) + longest, c.hidden // c.heads),
+        *(max(starts) + longest, c.hidden // c.heads),
     )
     for column, plan in enumerate(plans):
         plan.source.copy_into(kv[:, :, column], plan.start)
     hidden = read(model.llm, embeddings, positions, kv)
     if last is not None:
-        last[rows] = hidden[torch.arange(len(plans)), lengths - 1]
+        last[rows] = hidden[range(len(plans)), [length - 1 for length in lengths]]
     return kv

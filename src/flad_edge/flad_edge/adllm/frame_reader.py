@@ -49,19 +49,21 @@ class FrameReader(nn.Module):
         )
         self.project = nn.Linear(q.hidden, config.llm.hidden)
 
-    def forward(self, tokens: Tensor, ids: Tensor, is_text: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, ids: Tensor, is_text: Tensor | None) -> Tensor:
         """Return ``[N, Q, H]``.
 
         Args:
             tokens: ``[N, K, D]``.
             ids: ``[N, L]``, of each frame's instruction, padded at the end.
-            is_text: ``[N, L]``, True where ``ids`` is no padding.
+            is_text: ``[N, L]``, True where ``ids`` is no padding; None if none is.
         """
         queries = self.queries.expand(len(tokens), -1, -1)
-        seen = torch.cat([is_text.new_ones(queries.shape[:2]), is_text], dim=1)
+        seen = None
+        if is_text is not None:
+            seen = torch.cat([is_text.new_ones(queries.shape[:2]), is_text], dim=1).long()
         read = self.qformer(
             input_ids=ids,
-            attention_mask=seen.long(),
+            attention_mask=seen,
             query_embeds=queries,
             encoder_hidden_states=self.norm(tokens) + self.places,
         ).last_hidden_state
@@ -70,11 +72,11 @@ class FrameReader(nn.Module):
         return projected
 
 
-def pad_ids(ids: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Lists of ids as ``[N, L]``, and where they are no padding."""
-    lengths = torch.tensor([len(i) for i in ids])
-    padded = torch.zeros(len(ids), int(lengths.max()), dtype=torch.long)
-    for row, one in zip(padded, ids, strict=True):
-        row[: len(one)] = torch.tensor(one)
+def pad_ids(ids: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Lists of ids as ``[N, L]``, and where they are no padding; None if none is."""
+    if len({len(one) for one in ids}) == 1:
+        return torch.tensor(ids, device=device), None
+    lengths = torch.tensor([len(one) for one in ids])
+    padded = nn.utils.rnn.pad_sequence([torch.tensor(one) for one in ids], batch_first=True)
     is_text = torch.arange(padded.shape[1]) < lengths[:, None]
     return padded.to(device), is_text.to(device)

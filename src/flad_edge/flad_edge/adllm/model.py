@@ -115,7 +115,7 @@ class AdLlm(nn.Module):
         """
         return [History(self, i, self.tokenizer.instruction(i)) for i in instructions]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(
         self, histories: Sequence[History], tokens: Tensor, notices: Sequence[str | None]
     ) -> StepOutput:
@@ -140,7 +140,8 @@ class AdLlm(nn.Module):
                 f"{len(histories)} histories, tokens of {len(tokens)} vehicles and {len(notices)} "
                 "notices; expected the same number of each, at least one"
             )
-        if bad := (~torch.isfinite(tokens).flatten(1).all(dim=1)).nonzero().flatten().tolist():
+        if not torch.isfinite(tokens).all():
+            bad = (~torch.isfinite(tokens).flatten(1).all(dim=1)).nonzero().flatten().tolist()
             raise ValueError(f"tokens of vehicles {bad} of the batch are not finite")
         if len({id(h) for h in histories}) != len(histories):
             raise ValueError("a history stands twice in the batch; a frame is appended once")
@@ -153,7 +154,7 @@ class AdLlm(nn.Module):
         waypoints_m, logits = self.heads(advance(self, histories, frames, after))
         return StepOutput(waypoints_m=waypoints_m, completed=logits.softmax(dim=-1)[:, 1])
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def read_ahead(self, histories: Sequence[History], max_frames: int) -> int:
         """Use an idle moment: read what will stay of histories that are about to drop frames.
 
@@ -179,8 +180,11 @@ class AdLlm(nn.Module):
     ) -> Tensor:
         """``[N, Q, H]``: frames ``[N, K, D]``, each with its clip's instruction in mind."""
         ids, is_text = pad_ids(instructions, self.device)
-        clips = torch.arange(len(ids)).repeat_interleave(torch.tensor(num_frames)).to(self.device)
-        frames: Tensor = self.frame_reader(tokens, ids[clips], is_text[clips])
+        if any(n != 1 for n in num_frames):
+            repeats = torch.tensor(num_frames, device=self.device)
+            ids = ids.repeat_interleave(repeats, dim=0)
+            is_text = None if is_text is None else is_text.repeat_interleave(repeats, dim=0)
+        frames: Tensor = self.frame_reader(tokens, ids, is_text)
         return frames.to(self.llm.dtype)
 
     def heads(self, hidden: Tensor) -> tuple[Tensor, Tensor]:

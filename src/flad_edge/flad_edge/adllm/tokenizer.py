@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import string
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ PAD, UNKNOWN, BEGIN = "[PAD]", "[UNK]", "[BOS]"
 
 _MAX_CHARACTERS_PER_TOKEN = 16
 _MAX_UNKNOWN = 0.5
+_KEPT_INSTRUCTIONS = 1024  # a vehicle repeats its own with every request
 
 
 class TextTokenizer:
@@ -38,6 +40,7 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self._config = config
         self._unknown = self._tokenizer.token_to_id(UNKNOWN)
+        self._instruction = functools.lru_cache(_KEPT_INSTRUCTIONS)(self._read_instruction)
         if len(self) > config.vocab_size:
             raise ValueError(
                 f"the tokenizer has {len(self)} ids, the model's embeddings have "
@@ -58,9 +61,7 @@ class TextTokenizer:
         Raises:
             ValueError: if it is empty, too long, or in no language that the tokenizer knows.
         """
-        ids = self._encode(text, "instruction", self._config.max_instruction_tokens, begins=True)
-        self._check_language(text)
-        return ids
+        return self._instruction(text)
 
     def notice(self, text: str) -> tuple[int, ...]:
         """Ids of a notice.
@@ -73,6 +74,11 @@ class TextTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Words of ids, for people; case and spaces may differ from what was encoded."""
         return str(self._tokenizer.decode(list(ids)))
+
+    def _read_instruction(self, text: str) -> tuple[int, ...]:
+        ids = self._encode(text, "instruction", self._config.max_instruction_tokens, begins=True)
+        self._check_language(text)
+        return ids
 
     def _encode(self, text: str, what: str, max_tokens: int, *, begins: bool) -> tuple[int, ...]:
         if not text.strip():

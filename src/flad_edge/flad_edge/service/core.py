@@ -7,6 +7,7 @@ Requests that wait are answered in batches (:mod:`.fair_queue`), after they were
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -354,7 +355,6 @@ class _Draft:
 
 
 def _draft(waypoints_m: list[list[float]], completed: float) -> _Draft | FladError:
-    numbers = np.array([*(n for point in waypoints_m for n in point), completed])
-    if not np.isfinite(numbers).all():
+    if not all(math.isfinite(n) for n in (completed, *(n for p in waypoints_m for n in p))):
         return FladError(DRIVING_MODEL_FAILED, "the model's answer is not finite")
     return _Draft(tuple((x, y) for x, y in waypoints_m), completed)
