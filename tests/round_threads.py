@@ -143,6 +143,8 @@ class Federation:
         self.steps: list[tuple[str, StepDone]] = []
         self.fetch_takes_s: dict[str, float] = {}
         """By vehicle; nothing for who is not in it."""
+        self.unheard: set[int] = set()
+        """Orders of which the edge hears nothing from those who follow them."""
         self.conductor: Conductor | None = None
         self._worlds = a_world_per_thread()
 
@@ -244,7 +246,8 @@ class Federation:
 
     def _hear(self, status: Status) -> None:
         with self._lock:
-            if self.conductor is not None and status.vehicle in self.workers:
+            is_heard = status.vehicle in self.workers and status.order not in self.unheard
+            if self.conductor is not None and is_heard:
                 self.conductor.on_status(status, time.monotonic())
 
     def _say(self, order: Order) -> None:

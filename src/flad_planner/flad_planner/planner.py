@@ -207,7 +207,7 @@ class Planner:
         if lead_s > limits.max_future_s:
             reason = f"its stamp is {lead_s:.2f} s ahead of the odometry"
             return self._refuse(plan.stamp_ns, plan.source, reason)
-        if -lead_s > limits.stale_after_s + 1e-6:
+        if -lead_s >= limits.stale_after_s - 1e-6:
             self.num_late += 1
             return f"it is {-lead_s:.2f} s old on arrival"
         if self._active is not None and plan.stamp_ns < self._active.plan.stamp_ns:
@@ -242,7 +242,7 @@ class Planner:
             state = PlannerState.REFUSED if self._refusal else PlannerState.STARTING
             return self._decision(FULL_BRAKE, state, self._refusal or "no plan has arrived yet")
         age_s = self._active.age_s(ego.stamp_ns)
-        if age_s > self._config.limits.stale_after_s + 1e-6:
+        if age_s >= self._config.limits.stale_after_s - 1e-6:
             return self._brake(self._active, ego, age_s)
         self._stop = None
         control = self._follow(self._active, ego, age_s)

@@ -333,10 +333,14 @@ def test_a_member_that_says_it_will_leave_is_let_go_without_losing_a_step(tmp_pa
     assert_same(found, alone(owners))
 
 
-def test_a_cluster_that_cannot_go_on_ends_while_everybody_is_there_and_counts(tmp_path):
+@pytest.mark.parametrize("heard", ["status first", "update first"])
+def test_a_cluster_that_cannot_go_on_ends_while_everybody_is_there_and_counts(heard, tmp_path):
     def leave(federation: Federation) -> None:
         says(federation, "vehicle_0", 1e6)
         says(federation, "vehicle_1", 0.5 if federation.furthest() >= 3 else 1e6)
+        if heard == "update first":
+            ends = (o.order for o in federation.orders if 0 < o.from_step == o.end_step)
+            federation.unheard.update(ends)
 
     with Federation(tmp_path, SMALL[:2], CONFIG) as federation:
         federation.start()

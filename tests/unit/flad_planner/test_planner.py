@@ -57,12 +57,12 @@ def test_an_old_plan_is_followed_for_half_a_second_and_then_it_brakes():
 
     assert [round(d.plan_age_s, 2) for d in states[:3]] == [0.05, 0.1, 0.15]
     for decision in states:
-        fresh = decision.plan_age_s <= 0.5 + 1e-6
+        fresh = decision.plan_age_s < 0.5 - 1e-6
         assert decision.state == (PlannerState.FOLLOWING if fresh else PlannerState.STALE)
-    assert states[9].state == PlannerState.FOLLOWING  # exactly 0.5 s old
-    assert states[10].state == PlannerState.STALE
-    assert states[10].control.throttle == 0.0
-    assert "0.55 s old" in states[10].reason
+    assert states[8].state == PlannerState.FOLLOWING
+    assert states[9].state == PlannerState.STALE  # exactly 0.5 s old
+    assert states[9].control.throttle == 0.0
+    assert "0.50 s old" in states[9].reason
 
 
 def test_an_aging_plan_still_asks_for_its_speed():

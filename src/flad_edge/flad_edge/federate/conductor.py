@@ -243,14 +243,13 @@ class Conductor:
         header = read_header(update)
         self._ring.verify(header.vehicle, signed_bytes(update.header), update.signature)
         run = self._run_of(vehicle)
-        status, round_ = self._roster.get(vehicle), self._chronicle.round
+        round_ = self._chronicle.round
+        # By the members' epoch, not by what the vehicle has said: its word may be on its way yet.
         asked = (
             round_ is not None
             and run is not None
-            and status is not None
-            and status.order == run.order.order
-            and (header.vehicle, header.round_id, header.client)
-            == (vehicle, round_.round_id, run.client)
+            and (header.vehicle, header.round_id, header.client, header.epoch)
+            == (vehicle, round_.round_id, run.client, run.order.epoch)
         )
         if run is None or not asked:
             raise FladError(

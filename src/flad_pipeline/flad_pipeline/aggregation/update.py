@@ -21,7 +21,7 @@ from torch import Tensor
 from flad_common.error_codes import UPDATE_MALFORMED, FladError
 from flad_pipeline.aggregation.keys import VehicleKey
 
-VERSION = 1
+VERSION = 2
 MAX_HEADER_BYTES = 4096
 
 _DOMAIN = b"flad update\0"
@@ -42,6 +42,8 @@ class UpdateHeader:
     round: int
     round_id: str
     """Random, from the edge: no earlier round, of whatever federation, had it."""
+    epoch: int
+    """Of the client's members who trained it together; 0 where members do not change."""
     start_hash: str
     """Of the model that the round began with."""
     num_samples: int
@@ -96,6 +98,7 @@ def signed_update(
     round_id: str,
     start_hash: str,
     num_samples: int,
+    epoch: int = 0,
 ) -> SignedUpdate:
     """Pack and sign tensors: a whole state, or the units that a stage trained."""
     payload = safetensors.torch.save(
@@ -107,6 +110,7 @@ def signed_update(
         client=client,
         round=round_number,
         round_id=round_id,
+        epoch=epoch,
         start_hash=start_hash,
         num_samples=num_samples,
         payload_bytes=len(payload),

@@ -297,6 +297,7 @@ class StageWorker:
             client=order.client,
             round_number=order.round,
             round_id=order.round_id,
+            epoch=order.epoch,
             start_hash=order.start_hash,
             num_samples=end * task.samples_per_step,
         ).to_bytes()
