@@ -111,9 +111,9 @@ REFUSED = {
         "round is a int",
     ),
     "other version": (
-        lambda: resigned(json.dumps(SOUND | {"version": 2}).encode()),
+        lambda: resigned(json.dumps(SOUND | {"version": 3}).encode()),
         "UPDATE_MALFORMED",
-        "version 2",
+        "version 3",
     ),
     "other tensors": (
         lambda: replace(update(), payload=update(tensors=trained(0.2)).payload),
