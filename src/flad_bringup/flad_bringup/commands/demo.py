@@ -36,10 +36,10 @@ _ROUTES = "routes/demo.xml"
 _QUICK_ROUTES = "routes/demo_quick.xml"
 _ENCODER = "small"
 _NO_ENCODER = "off"
-_TRAFFIC = "60"  # vehicles: enough that the short route meets some
+_TRAFFIC = "30"  # vehicles
 _ADLLM, _EXPERT = "adllm", "expert"
 _ADLLM_MODEL = "tiny"
-_EDGE_LOSS = "12:16"  # s of simulated time in which there is no edge
+_EDGE_LOSS = "36:40"  # s of simulated time without an edge; the car is on its way then
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ _FEDERATE = (
     *("--vehicles", "3", "--devices", "nano", "--level", "1"),
     *("--clip-frames", "30", "--gap-frames", "5"),
     *("--steps", "18", "--micro-batch", "2", "--micro-batches", "4", "--cut-every", "3"),
-    *("--rounds", "8", "--within-s", "115", "--lr-share", "0.05"),
+    *("--rounds", "24", "--within-s", "115", "--lr-share", "0.02"),
     # Three vehicles, an edge and whoever watches on two cores: a shorter lease cries wolf.
     *("--lease-s", "0.8", "--kill", "vehicle_1@8"),
 )
