@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flad_bringup.bench.udp_only import write_udp_only
 from flad_bringup.environment import child_environment, variables
+from flad_bringup.federate.fleet import Fleet, FleetFiles
+from flad_bringup.udp_only import write_udp_only
+from flad_common.supervision import Supervisor
 
 
 def test_everything_that_is_named_exists(workspace):
@@ -73,6 +75,23 @@ def test_the_benches_of_several_hosts_take_the_same_profile_without_shared_memor
         for one in (shipped, profile)
     ]
     assert writers[0] == writers[1] != []
+
+
+def test_processes_of_a_federation_share_no_memory_unless_the_user_says_so(
+    workspace, tmp_path, monkeypatch
+):
+    def told() -> str:
+        fleet = Fleet(FleetFiles(folder=tmp_path), [], Supervisor(tmp_path / "logs"), 1)
+        return fleet._environment["FASTRTPS_DEFAULT_PROFILES_FILE"]
+
+    shipped = str(workspace.config / "fastdds.xml")
+    for given in (None, shipped):
+        monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+        if given:
+            monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", given)
+        assert _used(ElementTree.parse(told()).getroot()) == ["udp"]
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/my.xml")
+    assert told() == "/my.xml"
 
 
 def test_a_profile_of_shared_memory_alone_is_refused(workspace, tmp_path):

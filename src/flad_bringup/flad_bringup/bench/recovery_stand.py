@@ -22,9 +22,9 @@ from flad_bringup.bench.exactness_case import Plan
 from flad_bringup.bench.hosts import Hosts
 from flad_bringup.bench.recovery_phases import PHASES, Phase, PhaseReader, phase_file
 from flad_bringup.bench.recovery_task import COSTS, TASK, noise_costs, noise_task
-from flad_bringup.bench.udp_only import write_udp_only
 from flad_bringup.federate.fleet import Fleet, FleetFiles, VehicleSpec
 from flad_bringup.federate.watch_node import FederationWatch
+from flad_bringup.udp_only import write_udp_only
 from flad_bringup.workspace import find_workspace
 from flad_carla.evaluation.domain import own_domain
 from flad_common.supervision import Supervisor

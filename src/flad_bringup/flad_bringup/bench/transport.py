@@ -21,8 +21,8 @@ from typing import Any
 
 from flad_bringup.bench.rows import Row
 from flad_bringup.bench.slow_link import INTERFACE, LinkProfile, SlowLink
-from flad_bringup.bench.udp_only import write_udp_only
 from flad_bringup.environment import child_environment
+from flad_bringup.udp_only import write_udp_only
 from flad_bringup.workspace import Workspace
 from flad_common.error_codes import NODE_DIED, FladError
 from flad_common.ports import free_ports

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flad_bringup import topology
+from flad_bringup.udp_only import write_udp_only
+from flad_bringup.workspace import find_workspace
 from flad_common.supervision import Child, Supervisor
 from flad_pipeline.aggregation.keys import KeyRing, VehicleKey
 from flad_pipeline.testbed.testbed import Testbed
@@ -85,6 +87,15 @@ def emulated_planning(testbed: Testbed, *, work_scale: float) -> dict[str, str]:
     return {f"planning.{name}": str(value).lower() for name, value in values.items()}
 
 
+def _without_shared_memory(folder: Path) -> dict[str, str]:
+    """Of processes that may be killed at any moment; a user's own profile stays."""
+    name, config = "FASTRTPS_DEFAULT_PROFILES_FILE", find_workspace().config
+    if os.environ.get(name, str(config / "fastdds.xml")) != str(config / "fastdds.xml"):
+        return {}
+    folder.mkdir(parents=True, exist_ok=True)
+    return {name: str(write_udp_only(config, folder))}
+
+
 class Fleet:
     """Starts, stops and disturbs. Single-threaded.
 
@@ -121,6 +132,7 @@ class Fleet:
             **os.environ,
             "ROS_DOMAIN_ID": str(domain_id),
             "OMP_NUM_THREADS": "1",
+            **_without_shared_memory(files.folder),
             **(environment or {}),
         }
         self._placed = placed

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fast DDS's profile for hosts that are namespaces of one machine: the product's, without SHM.
+"""Fast DDS's profile without shared memory: for processes that may be killed, and for namespaces.
 
-Shared memory would go around the link between them.
+Whoever is killed while it holds a lock of Fast DDS's shared memory holds it for ever: the next that
+writes to it waits without end (docs/transport.md, "Limits"). Between namespaces of one machine,
+shared memory would go around the link.
 """
 
 from __future__ import annotations
