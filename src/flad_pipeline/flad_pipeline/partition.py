@@ -196,15 +196,17 @@ def stage_bytes(
     r"""Memory that each vehicle's units need in training, in bytes.
 
     .. math::
-        M_v = \sum_u (w_u + g_u + o_u + b_u) + k_v (s_v + l_v) + m (e_v + r_v) + \max_u x_u
+        M_v = \sum_u (w_u + g_u + o_u + b_u) + k_v (s_v + l_v) + m (e_v + r_v) + (l_v + d_v)
+              + \max_u x_u
 
     with weights, gradients, optimizer and buffers of its units :math:`u`; :math:`s_v`, what they
     save for the backward pass of what they made, each piece of memory counted once, and
     :math:`l_v`, what leaves the stage, for each of the :math:`k_v` micro-batches in flight;
     :math:`e_v`, what enters it, and :math:`r_v`, the gradients that return to it, for which
-    PyTorch's stage keeps a buffer for each of the :math:`m` micro-batches of a step; and
-    :math:`x_u`, what a unit's peak has beyond these. Measured beside it: within 10 %
-    (``test_stage_memory.py``).
+    PyTorch's stage keeps a buffer for each of the :math:`m` micro-batches of a step;
+    :math:`l_v + d_v`, the rows that the last value and the last gradient :math:`d_v` were packed
+    into to be sent; and :math:`x_u`, what a unit's peak has beyond these. Measured beside it:
+    within 10 % (``test_stage_memory.py``). Bytes in the transport: :func:`message_bytes`.
 
     Args:
         partition: who has what.
@@ -230,14 +232,34 @@ def stage_bytes(
         extra = [u.peak_bytes - s - u.saved_bytes for u, s in zip(units, static, strict=True)]
         leaving = costs.cuts[span.last].forward_bytes if span.last < len(costs.cuts) else 0
         entering = costs.cuts[span.first - 1].forward_bytes if place else 0
+        sent_back = costs.cuts[span.first - 1].backward_bytes if place else 0
         returning = costs.cuts[span.last].backward_bytes if place < last else 0
         needs[span.vehicle] = (
             sum(static)
             + flight * (_saved_bytes(costs, span.units) + leaving)
             + _saved_bytes(costs, heads)
             + num_micro_batches * (entering + returning)
+            + (leaving + sent_back)
             + max(0, *extra)
         )
+    return needs
+
+
+def message_bytes(partition: Partition, costs: UnitCosts) -> dict[str, int]:
+    """What the transport holds of each vehicle's cuts, in bytes: one message of each kind.
+
+    A value and a gradient that are not acknowledged yet, and a value and a gradient that arrived
+    before the stage asked for them. They are no tensors, so :func:`stage_bytes` leaves them out.
+    """
+    needs = {}
+    for place, span in enumerate(partition.stages):
+        sides = {span.last}
+        if place:
+            sides.add(span.first - 1)
+        elif partition.heads_from is not None:
+            sides.add(partition.heads_from - 1)
+        cuts = [costs.cuts[side] for side in sides if side < len(costs.cuts)]
+        needs[span.vehicle] = sum(cut.forward_bytes + cut.backward_bytes for cut in cuts)
     return needs
 
 

@@ -14,6 +14,7 @@ from tiny_adllm import CONFIG, TEXTS, tiny_model, tiny_tokens
 from flad_common.config import from_mapping, to_mapping
 from flad_edge.adllm.clip import ClipBatch, plan_rows
 from flad_edge.adllm.config import AdLlmConfig, load_adllm_config
+from flad_edge.adllm.frame_reader import pad_ids
 from flad_edge.adllm.history import HistoryConfig
 from flad_edge.adllm.losses import completed_cross_entropy, driving_loss, waypoint_l1
 from flad_edge.adllm.model import build_adllm
@@ -166,6 +167,16 @@ def test_every_weight_learns_except_the_text_side_of_the_last_reading_layer():
     last = "frame_reader.qformer.encoder.layer.1."
     assert idle
     assert all(name.startswith((f"{last}intermediate.", f"{last}output.")) for name in idle)
+
+
+def test_leaving_out_the_last_layers_text_changes_nothing_that_is_read():
+    reader = tiny_model().frame_reader
+    ids, is_text = pad_ids([(4, 5, 6), (7,)], torch.device("cpu"))
+    tokens = tiny_tokens(1, 2)[0]
+    with torch.no_grad():
+        read = reader(tokens, ids, is_text)
+        del reader.qformer.encoder.layer[-1].feed_forward_chunk  # back to the library's own
+        assert torch.equal(reader(tokens, ids, is_text), read)
 
 
 def test_it_learns_to_tell_two_instructions_apart():

@@ -16,6 +16,7 @@ from flad_pipeline.partition import (
     Partition,
     Span,
     check_memory,
+    message_bytes,
     partition_from_json,
     stage_bytes,
 )
@@ -116,14 +117,24 @@ def test_memory_is_added_up_by_place_in_the_pipeline() -> None:
         return sum(costs().storages[i] for i in all_of_them if made[i] in (-1, *indices))
 
     # The first of two stages has two micro-batches in flight, the last has one.
-    first = sum(held[:3]) + 2 * (saved(0, 1, 2) + cut.forward_bytes) + 8 * cut.backward_bytes
-    second = sum(held[3:]) + saved(3, 4, 5, 6) + 8 * cut.forward_bytes
+    # What was sent last is there once more, packed.
+    first = sum(held[:3]) + 2 * saved(0, 1, 2) + 3 * cut.forward_bytes + 8 * cut.backward_bytes
+    second = sum(held[3:]) + saved(3, 4, 5, 6) + 8 * cut.forward_bytes + cut.backward_bytes
     assert first <= needs["v0"] <= first + max(u.peak_bytes for u in unit[:3])
     assert second <= needs["v1"] <= second + max(u.peak_bytes for u in unit[3:])
     # Both heads read one tensor that neither made.
     assert saved(5, 6) < saved(4, 5, 6) < saved(4) + unit[5].saved_bytes + unit[6].saved_bytes
     all_at_once = stage_bytes(partition(3, 7), costs(), num_micro_batches=8, schedule="gpipe")
     assert all_at_once["v0"] - needs["v0"] == 6 * (saved(0, 1, 2) + cut.forward_bytes)
+
+
+def test_messages_are_those_of_the_cuts_that_a_vehicle_has() -> None:
+    def both_ways(after: int) -> int:
+        return costs().cuts[after].forward_bytes + costs().cuts[after].backward_bytes
+
+    assert message_bytes(partition(3, 7), costs()) == {"v0": both_ways(2), "v1": both_ways(2)}
+    u_shaped = both_ways(2) + both_ways(4)
+    assert message_bytes(partition(3, 5, heads_from=5), costs()) == {"v0": u_shaped, "v1": u_shaped}
 
 
 def test_what_does_not_fit_says_who_and_by_how_much() -> None:

@@ -15,7 +15,7 @@ from flad_pipeline.graph.costs import UnitCosts, unit_costs, unit_costs_from_jso
 from flad_pipeline.graph.units import UnitGraph, unit_graph
 from flad_pipeline.memory.manager import MemoryConfig, MemoryManager
 from flad_pipeline.memory.readings import Reading
-from flad_pipeline.partition import Partition, Span, stage_bytes
+from flad_pipeline.partition import Partition, Span, message_bytes, stage_bytes
 from flad_pipeline.round.computer import Computer
 from flad_pipeline.round.order import Order, OrderKind
 from flad_pipeline.stages.trainer import StepConfig
@@ -93,7 +93,8 @@ def test_the_largest_turn_and_two_cuts_of_it_are_what_counts(graph, costs):
     for turn in turns:
         units = [costs.units[i] for i in turn.units_of("v0")]
         cut = sum(u.parameter_bytes + u.optimizer_bytes + u.buffer_bytes for u in units)
-        needs.append(stage_bytes(turn, costs, num_micro_batches=4)["v0"] + 2 * cut)
+        messages = message_bytes(turn, costs)["v0"]
+        needs.append(stage_bytes(turn, costs, num_micro_batches=4)["v0"] + messages + 2 * cut)
     need = max(needs)
     assert need > min(needs)
 

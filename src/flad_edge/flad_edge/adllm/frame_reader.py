@@ -47,6 +47,8 @@ class FrameReader(nn.Module):
                 pad_token_id=0,
             )
         )
+        # Of the last layer only the queries are read: its feed-forward on the text is left out.
+        self.qformer.encoder.layer[-1].feed_forward_chunk = _unchanged
         self.project = nn.Linear(q.hidden, config.llm.hidden)
 
     def forward(self, tokens: Tensor, ids: Tensor, is_text: Tensor | None) -> Tensor:
@@ -70,6 +72,10 @@ class FrameReader(nn.Module):
         # The text's own outputs follow the queries'.
         projected: Tensor = self.project(read[:, : queries.shape[1]])
         return projected
+
+
+def _unchanged(text: Tensor) -> Tensor:
+    return text
 
 
 def pad_ids(ids: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor | None]:

@@ -74,7 +74,7 @@ class DdsProcessGroup(dist.ProcessGroup):
         """Copy a tensor into the outbox; blocks only while that is full."""
         tensor = _only(tensors, "send")
         self._send(tensor, dst, tag, self._options.encoding)
-        return DoneWork(tensors)
+        return DoneWork()
 
     def recv(self, tensors: Sequence[torch.Tensor], src: int, tag: int = 0) -> dist.Work:
         """Reserve the next tensor from a member; :meth:`ReceiveWork.wait` fills it in."""

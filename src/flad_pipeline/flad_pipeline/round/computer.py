@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flad_pipeline.graph.costs import UnitCosts
 from flad_pipeline.memory.manager import MemoryManager
-from flad_pipeline.partition import Partition, stage_bytes
+from flad_pipeline.partition import Partition, message_bytes, stage_bytes
 from flad_pipeline.round.order import Order
 from flad_pipeline.stages.trainer import StepConfig
 from flad_pipeline.testbed.pace import Pace, StagePace
@@ -42,7 +42,7 @@ class Computer:
             self.memory.admit(vehicle, self.need_bytes(vehicle, order, config))
 
     def need_bytes(self, vehicle: str, order: Order, config: StepConfig) -> float:
-        """Of the largest of its stages, and of the cuts that it keeps of it."""
+        """Of the largest of its stages, of its messages, and of the cuts that it keeps of it."""
         return max(
             float(
                 stage_bytes(
@@ -52,6 +52,7 @@ class Computer:
                     schedule=config.schedule,
                     extra_in_flight=config.extra_in_flight,
                 )[vehicle]
+                + message_bytes(partition, self.costs)[vehicle]
                 + (
                     _CUTS_KEPT * self._cut_bytes(partition, vehicle)
                     if len(order.vehicles) > 1
