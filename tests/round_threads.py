@@ -21,6 +21,7 @@ from flad_edge.federate.rounds import ConductorConfig, RoundGoal, RoundOutcome
 from flad_edge.swift.devices import load_devices
 from flad_pipeline.aggregation.keys import KeyRing, VehicleKey
 from flad_pipeline.aggregation.layout import ModelLayout
+from flad_pipeline.aggregation.update import signed_update
 from flad_pipeline.graph.costs import unit_costs
 from flad_pipeline.graph.units import unit_graph
 from flad_pipeline.group.deadlines import TransportConfig
@@ -254,6 +255,20 @@ class Federation:
         self.orders.append(order)
         for worker in list(self.workers.values()):
             worker.offer(order)
+
+    def update_of(self, name: str, order: Order) -> bytes:
+        """Signed by a vehicle as the answer to an order; it trained nothing."""
+        return signed_update(
+            self._keys[name],
+            self._task.start,
+            vehicle=name,
+            client=order.client,
+            round_number=order.round,
+            round_id=order.round_id,
+            epoch=order.epoch,
+            start_hash=order.start_hash,
+            num_samples=16,
+        ).to_bytes()
 
     def ask(self) -> Conductor:
         """The edge, if it is there."""

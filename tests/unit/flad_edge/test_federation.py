@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import time
@@ -271,21 +272,24 @@ def test_an_edge_refuses_whoever_comes_back_with_an_old_epoch(tmp_path):
             old = CutName(
                 vehicle="vehicle_2", client=train[0].client, round=1, epoch=train[0].epoch, step=8
             )
-            for call in (lambda: federation.ask().fetch(old, [0]), lambda: ask_store(federation)):
-                with pytest.raises(FladError, match=r"is not in|is in epoch") as error:
+            late = dataclasses.replace(old, vehicle="vehicle_0", epoch=1, step=99)
+            update = federation.update_of("vehicle_0", train[0])
+            edge = federation.ask()
+            for call, complaint in (
+                (lambda: edge.fetch(old, [0]), "is not in"),
+                (lambda: edge.store(late, []), "is in epoch 1"),
+                (lambda: edge.submit("vehicle_0", update), "that is not asked for"),
+            ):
+                with pytest.raises(FladError, match=complaint) as error:
                     call()
                 refused.append(error.value.code.name)
-
-    def ask_store(federation: Federation) -> int:
-        zombie = CutName(vehicle="vehicle_0", client="cluster_vehicle_0", round=1, epoch=1, step=99)
-        return federation.ask().store(zombie, [])
 
     with Federation(tmp_path, SMALL, CONFIG) as federation:
         federation.start()
         outcome = federation.train(STEPS, look)
 
     assert outcome.completed
-    assert refused == ["ORDER_REFUSED", "ORDER_REFUSED"]
+    assert refused == ["ORDER_REFUSED"] * 3
 
 
 def says(federation: Federation, name: str, dwell_s: float, x_m: float = 0.0) -> None:
