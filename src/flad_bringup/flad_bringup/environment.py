@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flad_bringup.workspace import Workspace
+from flad_common.fast_dds import PROFILE_VARIABLE, SHIPPED
 
 
 def installed_ros(environment: Mapping[str, str]) -> str | None:
@@ -23,8 +24,8 @@ def installed_ros(environment: Mapping[str, str]) -> str | None:
 def variables(workspace: Workspace, inherited: Mapping[str, str]) -> dict[str, str]:
     """What to add to ``inherited`` so that a child finds everything; a user's own choice stays."""
     added = {"PYTHONUNBUFFERED": "1"}  # a log must hold the last line of a process that died
-    if profiles := _existing(workspace.config / "fastdds.xml"):
-        added["FASTRTPS_DEFAULT_PROFILES_FILE"] = profiles
+    if profiles := _existing(workspace.config / SHIPPED):
+        added[PROFILE_VARIABLE] = profiles
     if sumo := importlib.util.find_spec("sumo"):
         added["SUMO_HOME"] = str((sumo.submodule_search_locations or [""])[0])
     if not installed_ros(inherited):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from tiny_training import TINY, TRAIN, make_packed
 
-from flad_bringup.bench.learning import light, rows, steps_of, virtual_vehicles
+from flad_bringup.bench.learning import curves, light, rows, steps_of, virtual_vehicles
 from flad_bringup.bench.learning_encoder import EncoderTrainer
 from flad_bringup.bench.learning_frames import frame_table, near_lights, own_frames
 from flad_perception.data.dataset import PackedDataset, PackedRun
@@ -188,6 +189,17 @@ def test_gains_are_points_over_the_start_and_over_each_baseline():
     assert found["learning_updates_missing"].value == 1
     assert found["learning_frames_looked_at"].value == 200
     assert light(after) == pytest.approx(0.85)
+
+
+def test_the_curves_begin_at_the_start_and_leave_out_rounds_nobody_looked_at():
+    rounds = [report(1), dataclasses.replace(report(2), figures=figures(a=0.9, b=0.8))]
+
+    plot = curves(figures(a=0.8, b=0.7), rounds, figures(a=0.84, b=0.72), [figures(a=0.9, b=0.6)])
+
+    assert plot.lines["federated, mean"] == pytest.approx([(0.0, 0.75), (2.0, 0.85)])
+    assert plot.lines["b"] == [(0.0, 0.7), (2.0, 0.8)]
+    assert plot.lines["more central training"][-1] == pytest.approx((2.0, 0.78))
+    assert ">0.6<" in plot.svg() and ">0<" in plot.svg()  # heights do not begin at nought
 
 
 def test_vehicles_differ_in_compute_and_dwell_and_repeat_by_seed():

@@ -6,11 +6,14 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import pytest
-
 from flad_bringup.environment import child_environment, variables
 from flad_bringup.federate.fleet import Fleet, FleetFiles
-from flad_bringup.udp_only import write_udp_only
+from flad_common.fast_dds import (
+    PROFILE_VARIABLE,
+    SHIPPED,
+    UDP_ONLY,
+    without_shared_memory,
+)
 from flad_common.supervision import Supervisor
 
 
@@ -51,30 +54,29 @@ def _used(profile: ElementTree.Element) -> list[str | None]:
     return [t.text for t in profile.iterfind(".//d:userTransports/d:transport_id", SPACES)]
 
 
+def _said(profile: ElementTree.Element) -> list[tuple[str, str, dict[str, str]]]:
+    """Everything, in its order."""
+    return [(part.tag, (part.text or "").strip(), part.attrib) for part in profile.iter()]
+
+
 def test_the_dds_profile_has_the_large_segment_and_keeps_udp(workspace):
-    profile = ElementTree.parse(workspace.config / "fastdds.xml").getroot()
+    profile = ElementTree.parse(workspace.config / SHIPPED).getroot()
 
     assert _transports(profile) == {"SHM": str(64 * 1024**2), "UDPv4": None}
     assert _used(profile) == ["large_shared_memory", "udp"]
 
 
-def test_the_benches_of_several_hosts_take_the_same_profile_without_shared_memory(
-    workspace, tmp_path
-):
-    shipped = ElementTree.parse(workspace.config / "fastdds.xml").getroot()
-    profile = ElementTree.parse(write_udp_only(workspace.config, tmp_path)).getroot()
+def test_the_profile_without_shared_memory_is_the_same_in_everything_else(workspace):
+    shipped = ElementTree.parse(workspace.config / SHIPPED).getroot()
+    profile = ElementTree.parse(workspace.config / UDP_ONLY).getroot()
 
     assert _transports(profile) == {"UDPv4": None}
     assert _used(profile) == ["udp"]
-    writers = [
-        [
-            (part.tag, (part.text or "").strip())
-            for part in one.iterfind("d:data_writer", SPACES)
-            for part in part.iter()
-        ]
-        for one in (shipped, profile)
-    ]
-    assert writers[0] == writers[1] != []
+    for descriptors in shipped.iterfind(".//d:transport_descriptors", SPACES):
+        descriptors.remove(descriptors[0])
+    for used in shipped.iterfind(".//d:userTransports", SPACES):
+        used.remove(used[0])
+    assert _said(shipped) == _said(profile) != []
 
 
 def test_processes_of_a_federation_share_no_memory_unless_the_user_says_so(
@@ -82,25 +84,21 @@ def test_processes_of_a_federation_share_no_memory_unless_the_user_says_so(
 ):
     def told() -> str:
         fleet = Fleet(FleetFiles(folder=tmp_path), [], Supervisor(tmp_path / "logs"), 1)
-        return fleet._environment["FASTRTPS_DEFAULT_PROFILES_FILE"]
+        return fleet._environment[PROFILE_VARIABLE]
 
-    shipped = str(workspace.config / "fastdds.xml")
+    shipped, udp_only = (str(workspace.config / name) for name in (SHIPPED, UDP_ONLY))
     for given in (None, shipped):
-        monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+        monkeypatch.delenv(PROFILE_VARIABLE, raising=False)
         if given:
-            monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", given)
-        assert _used(ElementTree.parse(told()).getroot()) == ["udp"]
-    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/my.xml")
+            monkeypatch.setenv(PROFILE_VARIABLE, given)
+        assert told() == udp_only
+    monkeypatch.setenv(PROFILE_VARIABLE, "/my.xml")
     assert told() == "/my.xml"
 
 
-def test_a_profile_of_shared_memory_alone_is_refused(workspace, tmp_path):
-    text = (workspace.config / "fastdds.xml").read_text()
-    (tmp_path / "fastdds.xml").write_text(
-        text.replace(
-            "<transport_id>udp</transport_id>\n      </userTransports>", "</userTransports>"
-        )
-    )
+def test_an_edge_that_may_be_killed_shares_no_memory(workspace):
+    shipped, udp_only = (str(workspace.config / name) for name in (SHIPPED, UDP_ONLY))
 
-    with pytest.raises(ValueError, match=r"no transport but shared memory \(large_shared_memory\)"):
-        write_udp_only(tmp_path, tmp_path)
+    assert without_shared_memory({PROFILE_VARIABLE: shipped}) == {PROFILE_VARIABLE: udp_only}
+    for own in ({}, {PROFILE_VARIABLE: "/my.xml"}, {PROFILE_VARIABLE: "/elsewhere/fastdds.xml"}):
+        assert without_shared_memory(own) == {}

@@ -19,7 +19,9 @@ from flad_carla.evaluation.driver_options import (
 from flad_carla.evaluation.driver_tally import DriverTally
 from flad_carla.evaluation.edge_loss import EdgeLoss
 from flad_carla.evaluation.language_driver import EdgeLossWindow, LanguageDriver
+from flad_carla.evaluation.processes import start_edge
 from flad_carla.run_log import DriverView
+from flad_common.fast_dds import PROFILE_VARIABLE, SHIPPED, UDP_ONLY
 from flad_perception.weights_header import model_hash_of
 
 
@@ -91,6 +93,26 @@ def test_the_edge_is_lost_once_and_given_back_once_and_the_driver_knows_before_t
         if len(log.said) > before:
             said_at[round(tick * 0.05, 2)] = log.said[before:]
     assert said_at == {1.0: ["kill", "wait False"], 2.0: ["start", "wait True"]}
+
+
+def test_an_edge_that_may_be_killed_is_started_without_shared_memory(
+    weights, workspace, monkeypatch
+):
+    monkeypatch.setenv(PROFILE_VARIABLE, str(workspace.config / SHIPPED))
+    started = {}
+
+    class Children:
+        def start(self, name, command, *, environment):
+            started[name] = environment
+
+    start_edge(
+        Children(),
+        LanguageDriver(who="adllm", encoder_hash="e" * 16, adllm=weights),
+        domain_id=7,
+    )
+
+    assert started["edge"]["ROS_DOMAIN_ID"] == "7"
+    assert started["edge"][PROFILE_VARIABLE] == str(workspace.config / UDP_ONLY)
 
 
 def _view(stamp_s, who, instruction="Go on.", **changes):

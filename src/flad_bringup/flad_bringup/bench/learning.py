@@ -29,6 +29,7 @@ from flad_bringup.bench.learning_frames import (
     own_frames,
     spread,
 )
+from flad_bringup.bench.line_plot import LinePlot
 from flad_bringup.bench.rows import Row
 from flad_common.config import to_yaml
 from flad_perception.data.dataset import PackedDataset, select
@@ -80,7 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="fedavg",
         choices=("fedavg", "fedprox", "fedadam", "median", "trimmed_mean", "krum"),
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for rounds and settings")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for rounds, settings and curves"
+    )
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
@@ -143,6 +146,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
     }
     if args.out:
         _write(args.out, config, own, before, reports)
+        curves(before, reports, central, alone).save(args.out / "learning.svg")
     return rows(before, after, central, alone, kept, old_figures, reports)
 
 
@@ -209,6 +213,32 @@ def rows(
         Row(name="learning_emulated_s", value=sum(r.seconds for r in reports), unit="s"),
     ]
     return [row for row in found if not math.isnan(row.value)]  # a figure without frames is none
+
+
+def curves(
+    before: Figures,
+    reports: Sequence[RoundReport],
+    central: Figures | None,
+    alone: Sequence[Figures],
+) -> LinePlot:
+    """Accuracy over the rounds, of each own town and of all; beside it what else was tried."""
+    looked = [(0.0, before), *((float(r.round), r.figures) for r in reports if r.figures)]
+    end = looked[-1][0]
+    lines = {"federated, mean": [(at, light(figures)) for at, figures in looked]}
+    for town in sorted(before):
+        lines[town] = [(at, figures[town][LIGHT]) for at, figures in looked]
+    if central is not None:
+        lines[_CENTRAL] = [(0.0, light(before)), (end, light(central))]
+    if alone:
+        mean = float(np.mean([light(figures) for figures in alone]))
+        lines["each alone, mean"] = [(0.0, light(before)), (end, mean)]
+    return LinePlot(
+        title="Traffic lights in the vehicles' own towns",
+        x="round",
+        y="balanced accuracy",
+        lines=lines,
+        y_from_zero=False,
+    )
 
 
 def light(figures: Figures) -> float:

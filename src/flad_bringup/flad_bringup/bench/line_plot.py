@@ -24,6 +24,7 @@ class LinePlot:
     lines: Mapping[str, Sequence[tuple[float, float]]]
     log_x: bool = False
     log_y: bool = False
+    y_from_zero: bool = True
 
     def __post_init__(self) -> None:
         if not any(self.lines.values()):
@@ -38,7 +39,8 @@ class LinePlot:
         """The picture."""
         points = [p for line in self.lines.values() for p in line]
         x_axis = _Axis([p[0] for p in points], self.log_x, _LEFT, _WIDTH - _RIGHT)
-        y_axis = _Axis([p[1] for p in points], self.log_y, _HEIGHT - _BOTTOM, _TOP)
+        heights = [p[1] for p in points]
+        y_axis = _Axis(heights, self.log_y, _HEIGHT - _BOTTOM, _TOP, from_zero=self.y_from_zero)
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
             'font-family="sans-serif" font-size="11">',
@@ -68,12 +70,20 @@ class LinePlot:
 
 
 class _Axis:
-    def __init__(self, values: Sequence[float], log: bool, begin: float, end: float) -> None:
+    def __init__(
+        self,
+        values: Sequence[float],
+        log: bool,
+        begin: float,
+        end: float,
+        *,
+        from_zero: bool = True,
+    ) -> None:
         self._log, self._begin, self._end = log, begin, end
         low, high = min(values), max(values)
         if log and low <= 0.0:
             raise ValueError(f"a log axis takes positive numbers only, got {low}")
-        self._low = math.log10(low) if log else min(0.0, low)
+        self._low = math.log10(low) if log else min(0.0, low) if from_zero else low
         self._high = math.log10(high) if log else high
         if self._high <= self._low:
             self._high = self._low + 1.0

@@ -24,9 +24,9 @@ from flad_bringup.bench.recovery_phases import PHASES, Phase, PhaseReader, phase
 from flad_bringup.bench.recovery_task import COSTS, TASK, noise_costs, noise_task
 from flad_bringup.federate.fleet import Fleet, FleetFiles, VehicleSpec
 from flad_bringup.federate.watch_node import FederationWatch
-from flad_bringup.udp_only import write_udp_only
 from flad_bringup.workspace import find_workspace
 from flad_carla.evaluation.domain import own_domain
+from flad_common.fast_dds import PROFILE_VARIABLE, UDP_ONLY
 from flad_common.supervision import Supervisor
 from flad_edge.federate.planning import PlanningConfig, RoundPlanner
 from flad_edge.swift.devices import load_devices
@@ -392,8 +392,8 @@ def recovery_stand(config: StandConfig, folder: Path) -> Iterator[RecoveryStand]
         hosts = None
         if os.geteuid() == 0:
             hosts = stack.enter_context(Hosts(f"flad_{os.getpid()}", (*NAMES, "edge")))
-            profiles = write_udp_only(find_workspace().config, folder)
-            stack.enter_context(_environment(FASTRTPS_DEFAULT_PROFILES_FILE=str(profiles)))
+            profile = find_workspace().config / UDP_ONLY
+            stack.enter_context(_environment(**{PROFILE_VARIABLE: str(profile)}))
             stack.enter_context(hosts.this_thread("edge"))
         supervisor = stack.enter_context(Supervisor(folder / "logs"))
         stand = RecoveryStand(config, folder, supervisor, domain_id, hosts)

@@ -22,9 +22,9 @@ from typing import Any
 from flad_bringup.bench.rows import Row
 from flad_bringup.bench.slow_link import INTERFACE, LinkProfile, SlowLink
 from flad_bringup.environment import child_environment
-from flad_bringup.udp_only import write_udp_only
 from flad_bringup.workspace import Workspace
 from flad_common.error_codes import NODE_DIED, FladError
+from flad_common.fast_dds import PROFILE_VARIABLE, UDP_ONLY
 from flad_common.ports import free_ports
 from flad_common.supervision import Supervisor
 
@@ -233,7 +233,7 @@ class _Pair:
                 supervisor.start(
                     f"member_{rank}",
                     self._command(rank, backend, work, port, out),
-                    environment=self._environment(folder),
+                    environment=self._environment(),
                 )
                 for rank in (0, 1)
             ]
@@ -256,12 +256,11 @@ class _Pair:
         ]
         return self._link.inside(rank, command) if self._link else command
 
-    def _environment(self, folder: Path) -> dict[str, str]:
+    def _environment(self) -> dict[str, str]:
         extra = {"OMP_NUM_THREADS": "1"}
         if self._link:
-            profiles = write_udp_only(self._workspace.config, folder)
             extra |= {
-                "FASTRTPS_DEFAULT_PROFILES_FILE": str(profiles),
+                PROFILE_VARIABLE: str(self._workspace.config / UDP_ONLY),
                 "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
                 "GLOO_SOCKET_IFNAME": INTERFACE,
             }

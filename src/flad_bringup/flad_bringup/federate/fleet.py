@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flad_bringup import topology
-from flad_bringup.udp_only import write_udp_only
 from flad_bringup.workspace import find_workspace
+from flad_common.fast_dds import PROFILE_VARIABLE, SHIPPED, without_shared_memory
 from flad_common.supervision import Child, Supervisor
 from flad_pipeline.aggregation.keys import KeyRing, VehicleKey
 from flad_pipeline.testbed.testbed import Testbed
@@ -87,15 +87,6 @@ def emulated_planning(testbed: Testbed, *, work_scale: float) -> dict[str, str]:
     return {f"planning.{name}": str(value).lower() for name, value in values.items()}
 
 
-def _without_shared_memory(folder: Path) -> dict[str, str]:
-    """Of processes that may be killed at any moment; a user's own profile stays."""
-    name, config = "FASTRTPS_DEFAULT_PROFILES_FILE", find_workspace().config
-    if os.environ.get(name, str(config / "fastdds.xml")) != str(config / "fastdds.xml"):
-        return {}
-    folder.mkdir(parents=True, exist_ok=True)
-    return {name: str(write_udp_only(config, folder))}
-
-
 class Fleet:
     """Starts, stops and disturbs. Single-threaded.
 
@@ -128,11 +119,12 @@ class Fleet:
     ) -> None:
         self.files, self.vehicles = files, {v.name: v for v in vehicles}
         self._supervisor = supervisor
+        shipped = find_workspace().config / SHIPPED
         self._environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(domain_id),
             "OMP_NUM_THREADS": "1",
-            **_without_shared_memory(files.folder),
+            **without_shared_memory({PROFILE_VARIABLE: str(shipped)} | os.environ),
             **(environment or {}),
         }
         self._placed = placed

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flad_carla.evaluation.language_driver import FRAME_PERIOD_S, LanguageDriver
 from flad_carla.rig import Rig
+from flad_common.fast_dds import without_shared_memory
 from flad_common.supervision import Child, Supervisor
 
 _SIMULATOR_S = 120.0
@@ -180,7 +181,7 @@ def start_driver(
 
 
 def start_edge(supervisor: Supervisor, driver: LanguageDriver, *, domain_id: int) -> Child:
-    """Start the edge node with the AD-LLM of ``driver``."""
+    """Start the edge node with the AD-LLM of ``driver``; it may be killed at any moment."""
     parameters = {
         "autostart": "true",
         "model": str(driver.adllm),
@@ -194,7 +195,11 @@ def start_edge(supervisor: Supervisor, driver: LanguageDriver, *, domain_id: int
     command = [sys.executable, "-m", "flad_edge.edge_node", "--ros-args"]
     for name, value in parameters.items():
         command += ["-p", f"{name}:={value}"]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain_id)}
+    environment = {
+        **os.environ,
+        **without_shared_memory(os.environ),
+        "ROS_DOMAIN_ID": str(domain_id),
+    }
     return supervisor.start("edge", command, environment=environment)
 
 
