@@ -53,6 +53,7 @@ _CENTRAL = "more central training"
 _DEVICES = {"nano": 1.0, "nx": 0.85, "agx": 8.2}
 _NANO_SAMPLES_PER_S = 8.0
 _MEDIAN_DWELL_S = 60.0
+_CALIBRATION_FRAMES = 400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--own-towns", nargs="+", required=True, help="where the vehicles drive")
     parser.add_argument("--old-towns", nargs="*", default=[], help="what the encoder was made on")
+    parser.add_argument(
+        "--old-weathers",
+        type=int,
+        nargs="*",
+        metavar="ID",
+        help="of the old towns, what the encoder was made on (default: all but those held out)",
+    )
     parser.add_argument("--config", default="small", help="encoder (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="other than those that ship")
     parser.add_argument("--vehicles", type=int, default=12, help="(default: %(default)s)")
@@ -105,10 +113,15 @@ def measure(args: argparse.Namespace) -> list[Row]:
         load_train_config(args.config), lr=args.lr, backbone_lr=args.lr, seed=args.seed
     )
     held = train.holdout_weathers
-    old = _of(dataset, args.old_towns, exclude_weathers=held)
+    if args.old_weathers:
+        old = _of(dataset, args.old_towns, weathers=args.old_weathers)
+    else:
+        old = _of(dataset, args.old_towns, exclude_weathers=held)
     old_looked_at = spread(near_lights(dataset, _of(dataset, args.old_towns, weathers=held)), 400)
     tables = dict(own.tables) | {_CENTRAL: frame_table(dataset, old)}
-    local = EncoderTrainer(dataset, encoder, train, tables, own.evaluation)
+    near = {name: near_lights(dataset, table.index) for name, table in own.tables.items()}
+    calibration = spread(np.sort(np.concatenate(list(near.values()))), _CALIBRATION_FRAMES)
+    local = EncoderTrainer(dataset, encoder, train, tables, own.evaluation, calibration)
     start: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     config = FederatedConfig(
         active=args.active,
@@ -122,7 +135,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
     vehicles = virtual_vehicles(own, seed=args.seed)
     federated = FederatedTrainer(config, layout, vehicles, local, start)
 
-    before = local.evaluate(start)
+    before = local.evaluate_on(start, own.evaluation, calibration=None)
     bar = tqdm(federated.run(args.rounds), total=args.rounds, unit="round", disable=None)
     reports = [_told(report, before) for report in bar]
     after = reports[-1].figures
@@ -132,11 +145,16 @@ def measure(args: argparse.Namespace) -> list[Row]:
         more = local.train(
             _CENTRAL, start, num_steps=steps.total(), proximal_mu=0.0, seed=args.seed
         )
-        central = local.evaluate(more.state)
-        old_figures = [local.evaluate_on(s, old_looked_at) for s in (start, federated.state)]
+        central = local.evaluate_on(more.state, own.evaluation, calibration=old_looked_at)
+        old_figures = [
+            local.evaluate_on(start, old_looked_at, calibration=None),
+            local.evaluate_on(federated.state, old_looked_at, calibration=calibration),
+        ]
     alone = [
-        local.evaluate(
-            local.train(name, start, num_steps=num, proximal_mu=0.0, seed=args.seed).state
+        local.evaluate_on(
+            local.train(name, start, num_steps=num, proximal_mu=0.0, seed=args.seed).state,
+            own.evaluation,
+            calibration=spread(near[name], _CALIBRATION_FRAMES),
         )
         for name, num in sorted(steps.items())
     ]

@@ -17,6 +17,7 @@ from flad_perception.data.loader import Loader, LoaderConfig
 from flad_perception.losses import encoder_losses
 from flad_perception.metrics import ALL_TOWNS
 from flad_perception.model.encoder import VisionEncoder, build_encoder, encode
+from flad_perception.training.calibrate import calibrate_light
 from flad_perception.training.config import TrainConfig
 from flad_perception.training.evaluate import evaluate
 from flad_perception.training.optimizer import make_optimizer, set_rates
@@ -44,6 +45,7 @@ class EncoderTrainer:
         train: batch size, rates, losses, augmentation, sampling.
         tables: frames by who trains on them.
         evaluation: frames that nobody trains on.
+        calibration: of the vehicles' own, near lights: for the threshold in :meth:`evaluate`.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class EncoderTrainer:
         train: TrainConfig,
         tables: Mapping[str, FrameTable],
         evaluation: Ints,
+        calibration: Ints,
     ) -> None:
         self._dataset = dataset
         self._config = config
         self._train_config = train
         self._tables = tables
         self._evaluation = evaluation
+        self._calibration = calibration
 
     def train(
         self, vehicle: str, start: State, *, num_steps: int, proximal_mu: float, seed: int
@@ -104,15 +108,30 @@ class EncoderTrainer:
         )
 
     def evaluate(self, state: State) -> Figures:
-        """Figures by town on the evaluation frames."""
-        return self.evaluate_on(state, self._evaluation)
+        """Figures by town; the threshold is set on the vehicles' own frames."""
+        return self.evaluate_on(state, self._evaluation, calibration=self._calibration)
 
-    def evaluate_on(self, state: State, frames: Ints) -> Figures:
-        """The same on other frames."""
-        loader = Loader(self._dataset, frames, LoaderConfig(batch_size=_EVALUATION_BATCH))
-        with closing(loader.epoch(0)) as batches:
-            found = evaluate(self._model(state), self._config, batches, self._train_config.loss)
+    def evaluate_on(self, state: State, frames: Ints, *, calibration: Ints | None) -> Figures:
+        """Figures by town.
+
+        Training shows three frames that are free for one that is red, and the figure counts both
+        alike: the light's threshold is set anew after training, as ``./flad train encoder`` does.
+
+        Args:
+            state: of the encoder.
+            frames: to look at.
+            calibration: frames near lights for the threshold; None: it is set already.
+        """
+        model = self._model(state)
+        if calibration is not None:
+            with closing(self._plain(calibration).epoch(0)) as batches:
+                calibrate_light(model, batches)
+        with closing(self._plain(frames).epoch(0)) as batches:
+            found = evaluate(model, self._config, batches, self._train_config.loss)
         return {town: figures for town, figures in found.towns.items() if town != ALL_TOWNS}
+
+    def _plain(self, frames: Ints) -> Loader:
+        return Loader(self._dataset, frames, LoaderConfig(batch_size=_EVALUATION_BATCH))
 
     def _model(self, state: State) -> VisionEncoder:
         model = build_encoder(self._config)

@@ -50,16 +50,15 @@ def own_frames(
         num_vehicles: among which the frames are divided, as unevenly as ``level`` says.
         level: non-IID level (:mod:`flad_perception.data.split`).
         held_out: share of a town's runs that nobody trains on.
-        at_most: frames to look at, evenly spread.
+        at_most: frames to look at, evenly spread, as many of each town as it has of its share.
         seed: of what is held out and of the split.
 
     Raises:
         ValueError: if a town is not there, or has too few lights for an evaluation.
     """
     rng = np.random.default_rng([seed, 1])
-    apart: set[str] = set()
-    for town in sorted(towns):
-        apart |= _held_out_runs(dataset, town, held_out, rng)
+    by_town = {town: _held_out_runs(dataset, town, held_out, rng) for town in sorted(towns)}
+    apart = set().union(*by_town.values())
     runs = [run for run in dataset.runs if run.town in towns and run.name not in apart]
     dealt = split(runs, SplitConfig(num_vehicles=num_vehicles, level=level, seed=seed))
     tables, groups = {}, {}
@@ -71,11 +70,14 @@ def own_frames(
             if clip.vehicle == vehicle:
                 of_town[clip.town] += len(clip)
         groups[name] = of_town.most_common(1)[0][0]
-    evaluation = np.concatenate([near_lights(dataset, _numbers(dataset, {name})) for name in apart])
+    looked_at = [
+        spread(near_lights(dataset, np.sort(_numbers(dataset, names))), at_most // len(by_town))
+        for names in by_town.values()
+    ]
     return OwnFrames(
         tables=tables,
         groups=groups,
-        evaluation=spread(np.sort(evaluation), at_most),
+        evaluation=np.sort(np.concatenate(looked_at)),
         unevenness=dealt.unevenness,
     )
 
