@@ -3,8 +3,7 @@
 
 World, bridge, edge, and per vehicle an encoder, a driver and a planner are processes that talk over
 DDS, in lockstep. An ear on both of the edge's topics notes every request and how it ended. Every 20
-simulated seconds each vehicle is told something else. How well they drive is not what is measured:
-without ``--adllm`` untrained weights drive.
+simulated seconds each vehicle is told something else. How well they drive is not what is measured.
 """
 
 from __future__ import annotations
@@ -20,19 +19,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tqdm import tqdm
+
 from flad_bringup import topology
 from flad_bringup.bench.fleet_node import FleetWatch
 from flad_bringup.bench.rows import Row
 from flad_carla.evaluation.domain import own_domain
+from flad_carla.evaluation.driving_models import model_file as driving_model_file
 from flad_carla.evaluation.processes import start_simulator
 from flad_carla.rig import Rig, load_rig
 from flad_common.config import to_yaml
 from flad_common.ports import free_ports
 from flad_common.supervision import Supervisor
-from flad_edge.adllm.config import load_adllm_config
-from flad_edge.adllm.model import build_adllm
-from flad_edge.adllm.tokenizer import train_tokenizer
-from flad_edge.adllm.weights import save_adllm
 from flad_edge.service.requests import Outcome
 from flad_perception.scene_encoder import model_file
 from flad_perception.weights_header import model_hash_of
@@ -40,13 +38,14 @@ from flad_planner.language.bank import Split, draw_arguments, load_bank
 from flad_planner.language.kinds import Kind
 
 SUMMARY = "several vehicles in one town on one edge: every request accounted for, rate, latency"
-MINUTES = 45.0
+MINUTES = 14.0
 
 _RIG = "rigs/encoder.yaml"
 _FRAME_S = 0.2
 _TELL_S = 20.0
 _START_S = 600.0
 _SILENT_S = 600.0
+_LOOK_S = 1.0
 _SETTLE_S = 30.0
 _SPAWN_STRIDE = 9  # spawn points lie side by side on the same roads
 
@@ -59,16 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--traffic", type=int, default=20, help="others (default: %(default)s)")
     parser.add_argument("--walkers", type=int, default=10, help="(default: %(default)s)")
     parser.add_argument("--encoder", default="small", help="shipped or FILE (default: %(default)s)")
-    parser.add_argument("--adllm", type=Path, metavar="FILE", help="trained weights")
+    parser.add_argument("--adllm", default="tiny", help="shipped or FILE (default: %(default)s)")
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
     """Drive and keep account."""
     roles = [f"vehicle_{i}" for i in range(args.vehicles)]
-    encoder = Path(model_file(args.encoder))
+    encoder, adllm = Path(model_file(args.encoder)), driving_model_file("--adllm", args.adllm)
     with TemporaryDirectory() as scratch, own_domain() as domain_id:
         folder = Path(scratch)
-        adllm = args.adllm or _untrained(folder / "untrained.safetensors", args.seed)
         with Supervisor(folder / "logs") as supervisor:
             watch = FleetWatch(
                 domain_id, roles, _sentences(args.seed), _TELL_S, args.seed, supervisor.check
@@ -88,9 +86,11 @@ def _watched(args: argparse.Namespace, watch: FleetWatch, supervisor: Supervisor
     watch.until(lambda: watch.tally.num_asked > 0, "the first request", _START_S)
     first_s, began_s, before = watch.sim_time_s, time.monotonic(), _cpu_s(supervisor)
     end_s = first_s + 60.0 * args.sim_minutes
-    while watch.sim_time_s < end_s:
-        step_s = min(end_s, watch.sim_time_s + 5.0)
-        watch.until(partial(_has_reached, watch, step_s), "five simulated seconds", _SILENT_S)
+    with tqdm(total=round(end_s - first_s), unit="simulated s", disable=None) as bar:
+        while watch.sim_time_s < end_s:
+            step_s = min(end_s, watch.sim_time_s + _LOOK_S)
+            watch.until(partial(_has_reached, watch, step_s), "a simulated second", _SILENT_S)
+            bar.update(round(watch.sim_time_s - first_s) - bar.n)
     driven_s, took_s = watch.sim_time_s - first_s, time.monotonic() - began_s
     after = _cpu_s(supervisor)
     cpu_s = {kind: after[kind] - before[kind] for kind in after}
@@ -248,10 +248,3 @@ def _sentences(seed: int) -> list[str]:
     bank, rng = load_bank(), random.Random(seed)
     kinds = [k for k in Kind if not k.name.startswith("NOTICE")]
     return [bank.render(draw_arguments(k, rng), rng, Split.TRAINING) for k in kinds]
-
-
-def _untrained(path: Path, seed: int) -> Path:
-    config = load_adllm_config("tiny")
-    texts = load_bank().corpus(random.Random(seed))
-    save_adllm(path, build_adllm(config, train_tokenizer(texts, config.text), seed=seed))
-    return path
