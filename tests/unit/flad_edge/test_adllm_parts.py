@@ -14,7 +14,7 @@ from tiny_adllm import CONFIG, TEXTS, tiny_model, tiny_tokens
 from flad_common.config import from_mapping, to_mapping
 from flad_edge.adllm.clip import ClipBatch, plan_rows
 from flad_edge.adllm.config import AdLlmConfig, load_adllm_config
-from flad_edge.adllm.frame_reader import pad_ids
+from flad_edge.adllm.frame_reader import as_batch, pad_ids
 from flad_edge.adllm.history import HistoryConfig
 from flad_edge.adllm.losses import completed_cross_entropy, driving_loss, waypoint_l1
 from flad_edge.adllm.model import build_adllm
@@ -169,14 +169,32 @@ def test_every_weight_learns_except_the_text_side_of_the_last_reading_layer():
     assert all(name.startswith((f"{last}intermediate.", f"{last}output.")) for name in idle)
 
 
-def test_leaving_out_the_last_layers_text_changes_nothing_that_is_read():
-    reader = tiny_model().frame_reader
-    ids, is_text = pad_ids([(4, 5, 6), (7,)], torch.device("cpu"))
-    tokens = tiny_tokens(1, 2)[0]
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_frames_are_read_as_the_librarys_whole_qformer_reads_them(layers):
+    config = replace(CONFIG, qformer=replace(CONFIG.qformer, layers=layers))
+    reader = build_adllm(config, train_tokenizer(TEXTS, config.text)).eval().frame_reader
+    tokens = tiny_tokens(2, 2)
+    texts = ((4, 5, 6), (7,))
+    ids, is_text = pad_ids(texts, torch.device("cpu"))
     with torch.no_grad():
-        read = reader(tokens, ids, is_text)
-        del reader.qformer.encoder.layer[-1].feed_forward_chunk  # back to the library's own
-        assert torch.equal(reader(tokens, ids, is_text), read)
+        clips = reader.read_instructions(ids, is_text)
+        read = reader(tokens.flatten(0, 1), clips.repeat(torch.tensor([2, 2])))
+        alone = [reader.read_instructions(*pad_ids([text], ids.device)) for text in texts]
+        first_frames = reader(tokens[:, 0], as_batch(alone))
+        seen = torch.cat([is_text.new_ones(2, reader.queries.shape[1]), is_text], dim=1)
+        whole = [
+            reader.qformer(
+                input_ids=ids,
+                attention_mask=seen.long(),
+                query_embeds=reader.queries.expand(2, -1, -1),
+                encoder_hidden_states=reader.norm(tokens[:, frame]) + reader.places,
+            ).last_hidden_state[:, : reader.queries.shape[1]]
+            for frame in range(2)
+        ]
+        wanted = reader.project(torch.stack(whole, dim=1))
+
+    torch.testing.assert_close(read.unflatten(0, (2, 2)), wanted, rtol=0.0, atol=1e-6)
+    torch.testing.assert_close(first_frames, wanted[:, 0], rtol=0.0, atol=1e-6)
 
 
 def test_it_learns_to_tell_two_instructions_apart():

@@ -17,6 +17,7 @@ from torch import Tensor
 from flad_edge.adllm.attention import read
 
 if TYPE_CHECKING:
+    from flad_edge.adllm.frame_reader import Instructions
     from flad_edge.adllm.model import AdLlm
 
 _GROW_TOKENS = 64  # room is added in such pieces, so that most frames move nothing
@@ -74,6 +75,14 @@ class History:
         """Of the history as it will be when the oldest frames have gone."""
         self.num_ahead = 0
         """Frames that are read in :attr:`ahead`."""
+        self._instruction: Instructions | None = None
+
+    def read_instruction(self) -> Instructions:
+        """What the Q-Former makes of it, found once: no frame changes it."""
+        if self._instruction is None:
+            ids = torch.tensor([self.instruction_ids], device=self.model.device)
+            self._instruction = self.model.frame_reader.read_instructions(ids, None)
+        return self._instruction
 
     @property
     def num_frames(self) -> int:
@@ -84,7 +93,8 @@ class History:
     def num_bytes(self) -> int:
         """Memory that the history holds."""
         frames = sum(t.numel() * t.element_size() for t in self.frames)
-        return frames + self.reading.num_bytes + self.ahead.num_bytes
+        instruction = 0 if self._instruction is None else self._instruction.num_bytes
+        return frames + self.reading.num_bytes + self.ahead.num_bytes + instruction
 
     @property
     def unread_ahead(self) -> list[Tensor]:

@@ -19,7 +19,7 @@ from flad_edge.adllm.attention import read
 from flad_edge.adllm.clip import ClipBatch, plan_rows
 from flad_edge.adllm.config import AdLlmConfig
 from flad_edge.adllm.driving import History, advance, read_ahead
-from flad_edge.adllm.frame_reader import FrameReader, pad_ids
+from flad_edge.adllm.frame_reader import FrameReader, Instructions, as_batch, pad_ids
 from flad_edge.adllm.llama import llama_from_checkpoint, new_llama
 from flad_edge.adllm.tokenizer import TextTokenizer
 
@@ -93,7 +93,9 @@ class AdLlm(nn.Module):
             self.config.qformer.num_queries,
             self.config.history,
         )
-        frames = self.read_frames(clip.tokens.to(self.device)[mask], instructions, clip.num_frames)
+        repeats = torch.tensor(clip.num_frames, device=self.device)
+        read_of = self.frame_reader.read_instructions(*pad_ids(instructions, self.device))
+        frames = self._read_frames(clip.tokens.to(self.device)[mask], read_of.repeat(repeats))
         source = torch.cat([self.embed(plan.text_ids), frames.flatten(0, 1)])
         # Padding stands to the right of all that is answered: any token will do for it.
         rows, _ = pad_ids(plan.sources, self.device)
@@ -148,8 +150,8 @@ class AdLlm(nn.Module):
         if any(h.model is not self for h in histories):
             raise ValueError("a history was started by another model; start a new one")
         after = [self.embed(self.tokenizer.notice(n)) if n is not None else None for n in notices]
-        frames = self.read_frames(
-            tokens.to(self.device), [h.instruction_ids for h in histories], [1] * len(tokens)
+        frames = self._read_frames(
+            tokens.to(self.device), as_batch([h.read_instruction() for h in histories])
         )
         waypoints_m, logits = self.heads(advance(self, histories, frames, after))
         return StepOutput(waypoints_m=waypoints_m, completed=logits.softmax(dim=-1)[:, 1])
@@ -175,16 +177,9 @@ class AdLlm(nn.Module):
         embedded: Tensor = table(torch.tensor(ids, dtype=torch.long, device=self.device))
         return embedded
 
-    def read_frames(
-        self, tokens: Tensor, instructions: Sequence[Sequence[int]], num_frames: Sequence[int]
-    ) -> Tensor:
-        """``[N, Q, H]``: frames ``[N, K, D]``, each with its clip's instruction in mind."""
-        ids, is_text = pad_ids(instructions, self.device)
-        if any(n != 1 for n in num_frames):
-            repeats = torch.tensor(num_frames, device=self.device)
-            ids = ids.repeat_interleave(repeats, dim=0)
-            is_text = None if is_text is None else is_text.repeat_interleave(repeats, dim=0)
-        frames: Tensor = self.frame_reader(tokens, ids, is_text)
+    def _read_frames(self, tokens: Tensor, instructions: Instructions) -> Tensor:
+        """``[N, Q, H]``: frames ``[N, K, D]``, each with its instruction in mind."""
+        frames: Tensor = self.frame_reader(tokens, instructions)
         return frames.to(self.llm.dtype)
 
     def heads(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
