@@ -63,13 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--own-towns", nargs="+", required=True, help="where the vehicles drive")
     parser.add_argument("--old-towns", nargs="*", default=[], help="what the encoder was made on")
-    parser.add_argument(
-        "--old-weathers",
-        type=int,
-        nargs="*",
-        metavar="ID",
-        help="of the old towns, what the encoder was made on (default: all but those held out)",
-    )
     parser.add_argument("--config", default="small", help="encoder (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="other than those that ship")
     parser.add_argument("--vehicles", type=int, default=12, help="(default: %(default)s)")
@@ -113,11 +106,9 @@ def measure(args: argparse.Namespace) -> list[Row]:
         load_train_config(args.config), lr=args.lr, backbone_lr=args.lr, seed=args.seed
     )
     held = train.holdout_weathers
-    if args.old_weathers:
-        old = _of(dataset, args.old_towns, weathers=args.old_weathers)
-    else:
-        old = _of(dataset, args.old_towns, exclude_weathers=held)
-    old_looked_at = spread(near_lights(dataset, _of(dataset, args.old_towns, weathers=held)), 400)
+    old = _of(dataset, args.old_towns, exclude_weathers=held)
+    old_held = near_lights(dataset, _of(dataset, args.old_towns, weathers=held))
+    old_looked_at = spread(old_held, _CALIBRATION_FRAMES)
     tables = dict(own.tables) | {_CENTRAL: frame_table(dataset, old)}
     near = {name: near_lights(dataset, table.index) for name, table in own.tables.items()}
     calibration = spread(np.sort(np.concatenate(list(near.values()))), _CALIBRATION_FRAMES)
