@@ -43,8 +43,10 @@ class Instructions(NamedTuple):
 
     def repeat(self, repeats: Tensor) -> Instructions:
         """Each as often as its clip has frames ``[N]``."""
+        queries, text = (t.repeat_interleave(repeats, dim=0) for t in (self.queries, self.text))
+        is_text = self.is_text
         return Instructions(
-            *(None if t is None else t.repeat_interleave(repeats, dim=0) for t in self)
+            queries, text, None if is_text is None else is_text.repeat_interleave(repeats, dim=0)
         )
 
 
