@@ -121,7 +121,7 @@ class Supervisor:
                     env=None if environment is None else dict(environment),
                     cwd=folder,
                     start_new_session=True,
-                    preexec_fn=_die_with_parent(os.getpid()),
+                    preexec_fn=_begin_as_child(os.getpid()),
                 )
             except OSError as error:
                 raise FladError(TOOL_MISSING, f"cannot start {command[0]} ({error})") from error
@@ -212,13 +212,18 @@ def _signal_group(child: Child, number: int) -> None:
         os.killpg(child.process.pid, number)
 
 
-def _die_with_parent(parent_pid: int) -> Callable[[], None]:
-    """What the child does between fork and exec; the library is loaded before the fork."""
+def _begin_as_child(parent_pid: int) -> Callable[[], None]:
+    """What the child does between fork and exec; the library is loaded before the fork.
+
+    It dies with its parent, and hears Ctrl-C's signal: a shell's background (``./flad demo &`` in a
+    script) ignores that, and children would inherit it.
+    """
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
-    def ask_the_kernel() -> None:
+    def begin() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent_pid:  # it died before we asked
             os._exit(1)
 
-    return ask_the_kernel
+    return begin

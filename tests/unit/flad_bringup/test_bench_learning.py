@@ -75,6 +75,18 @@ def test_nobody_trains_on_a_run_that_is_looked_at_nor_on_another_town():
     assert set(own.groups.values()) == {"New"}
 
 
+def test_vehicles_drive_in_the_weathers_that_are_asked_for():
+    dataset = made_up()
+
+    own = dealt(dataset, weathers=[1, 2])
+
+    parts = [own.evaluation, *(table.index for table in own.tables.values())]
+    runs = {dataset.runs[run] for part in parts for run in dataset.table["run"][part].tolist()}
+    assert {run.weather_id for run in runs} == {1, 2}
+    with pytest.raises(ValueError, match="0 runs of 'New' in these weathers"):
+        dealt(dataset, weathers=[9])
+
+
 def test_only_frames_near_a_light_are_looked_at_evenly_and_not_too_many():
     dataset = made_up()
 
@@ -117,14 +129,15 @@ def test_a_vehicle_trains_the_encoder_and_a_round_averages_it(packed):
     tables = {f"vehicle_{i}": frame_table(packed, half) for i, half in enumerate(halves)}
     local = EncoderTrainer(packed, TINY, TRAIN, tables, np.arange(4), np.arange(4))
 
-    def train(seed, steps=12, mu=0.0):
-        return local.train("vehicle_1", start, num_steps=steps, proximal_mu=mu, seed=seed)
+    def train(seed, steps=12, mu=0.0, rate=1.0):
+        return local.train("vehicle_1", start, num_steps=steps, rate=rate, proximal_mu=mu, seed=seed)
 
     first, again, other = train(1), train(1), train(2)
     assert state_hash(first.state) == state_hash(again.state) != state_hash(other.state)
     assert state_hash(start) == state_hash(model.state_dict())  # as it was
     assert first.num_samples <= 12 * TRAIN.batch_size
     assert train(1, steps=40).loss < train(1, steps=2).loss
+    assert state_hash(train(1, rate=0.5).state) != state_hash(first.state)
 
     vehicles = [
         VirtualVehicle(name=n, group="", num_samples=len(t), samples_per_s=9.0, dwell_s=99.0)

@@ -74,7 +74,8 @@ def test_one_that_ignores_every_request_is_killed(tmp_path: Path):
     assert child.process.returncode == -signal.SIGKILL
 
 
-def test_one_that_listens_may_clean_up(tmp_path: Path):
+@pytest.mark.parametrize("ours", [signal.SIG_DFL, signal.SIG_IGN], ids=["heard", "ignored"])
+def test_one_that_listens_may_clean_up_even_if_we_ignore_the_signal(tmp_path: Path, ours):
     tidy = """
         import time
         try:
@@ -83,9 +84,13 @@ def test_one_that_listens_may_clean_up(tmp_path: Path):
         except KeyboardInterrupt:
             print("cleaned", flush=True)
     """
-    with Supervisor(tmp_path) as supervisor:
-        child = supervisor.start("tidy", python(tidy))
-        supervisor.wait_until(lambda: child.log_file.read_text(), what="ready", deadline_s=PATIENT)
+    before = signal.signal(signal.SIGINT, ours)
+    try:
+        with Supervisor(tmp_path) as supervisor:
+            child = supervisor.start("tidy", python(tidy))
+            supervisor.wait_until(child.log_file.read_text, what="ready", deadline_s=PATIENT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert child.log_file.read_text().split() == ["ready", "cleaned"]
     assert child.process.returncode == 0

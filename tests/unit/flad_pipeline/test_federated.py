@@ -47,6 +47,7 @@ class Toy:
         self.tests = {town: self.draw(rng, town, 400) for town in TOWNS}
         self.trained: list[str] = []
         self.seeds: list[int] = []
+        self.rates: list[float] = []
         self.broken: dict[str, object] = {}
 
     @staticmethod
@@ -59,9 +60,10 @@ class Toy:
             torch.tensor(red, dtype=torch.float32)[:, None],
         )
 
-    def train(self, vehicle, start, *, num_steps, proximal_mu, seed):
+    def train(self, vehicle, start, *, num_steps, rate, proximal_mu, seed):
         self.trained.append(vehicle)
         self.seeds.append(seed)
+        self.rates.append(rate)
         own = model()
         own.load_state_dict(dict(start))
         term = ProximalTerm(own, proximal_mu)
@@ -73,7 +75,7 @@ class Toy:
             term.add_gradient()
             with torch.no_grad():
                 for parameter in own.parameters():
-                    parameter.sub_(RATE * parameter.grad)
+                    parameter.sub_(rate * RATE * parameter.grad)
         state = own.state_dict()
         match self.broken.get(vehicle):
             case "nan":
@@ -130,7 +132,7 @@ def test_one_step_of_everybody_is_one_step_on_all_their_data():
     trainer.run_round()
     pooled = Toy()
     pooled.data = {"v0": tuple(torch.cat(parts) for parts in zip(*toy.data.values(), strict=True))}
-    wanted = pooled.train("v0", model().state_dict(), num_steps=1, proximal_mu=0.0, seed=0).state
+    wanted = pooled.train("v0", model().state_dict(), num_steps=1, rate=1.0, proximal_mu=0.0, seed=0).state
 
     for name, tensor in wanted.items():
         torch.testing.assert_close(trainer.state[name], tensor)
@@ -145,7 +147,7 @@ def test_towns_learn_from_each_other_what_none_of_their_vehicles_knows():
 
     alone = [
         toy.evaluate(
-            toy.train(v, model().state_dict(), num_steps=100, proximal_mu=0.0, seed=0).state
+            toy.train(v, model().state_dict(), num_steps=100, rate=1.0, proximal_mu=0.0, seed=0).state
         )
         for v in toy.data
     ]
@@ -175,6 +177,27 @@ def test_every_vehicle_and_round_has_a_seed_of_its_own_that_repeats():
     assert len(set(first)) == len(first) == 3 * len(SIZES)
     assert first == again
     assert not set(first) & set(other)
+
+
+def test_the_rate_falls_over_the_rounds_and_stays_at_its_floor():
+    toy = Toy()
+    list(federated(toy, active=1, rate_rounds=3, rate_floor=0.1).run(4))
+    assert toy.rates == pytest.approx([1.0, 0.55, 0.1, 0.1])
+
+    later = FederatedTrainer(
+        FederatedConfig(active=1, rate_rounds=3, rate_floor=0.1, workload=PUNCTUAL),
+        ModelLayout.of(model()),
+        fleet(),
+        toy,
+        model().state_dict(),
+        rounds_before=1,
+    )
+    assert later.run_round().round == 2
+    assert toy.rates[-1] == pytest.approx(0.55)
+    assert [FederatedConfig().rate(n) for n in (1, 99)] == [1.0, 1.0]
+    assert FederatedConfig(rate_rounds=1).rate(1) == 1.0
+    with pytest.raises(ValueError, match="rate_floor in"):
+        FederatedConfig(rate_floor=0.0)
 
 
 def test_a_run_goes_on_from_its_saved_state():

@@ -63,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--own-towns", nargs="+", required=True, help="where the vehicles drive")
     parser.add_argument("--old-towns", nargs="*", default=[], help="what the encoder was made on")
+    parser.add_argument(
+        "--own-weathers", nargs="+", type=int, metavar="ID", help="in which they drive (all)"
+    )
+    parser.add_argument(
+        "--old-weathers", nargs="+", type=int, metavar="ID", help="in which it was made (all)"
+    )
     parser.add_argument("--config", default="small", help="encoder (default: %(default)s)")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="other than those that ship")
     parser.add_argument("--vehicles", type=int, default=12, help="(default: %(default)s)")
@@ -96,6 +102,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
     own = own_frames(
         dataset,
         set(args.own_towns),
+        weathers=args.own_weathers,
         num_vehicles=args.vehicles,
         level=args.level,
         held_out=0.3,
@@ -106,8 +113,11 @@ def measure(args: argparse.Namespace) -> list[Row]:
         load_train_config(args.config), lr=args.lr, backbone_lr=args.lr, seed=args.seed
     )
     held = train.holdout_weathers
-    old = _of(dataset, args.old_towns, exclude_weathers=held)
-    old_held = near_lights(dataset, _of(dataset, args.old_towns, weathers=held))
+    made_in = sorted(args.old_weathers or {run.weather_id for run in dataset.runs})
+    old = _of(dataset, args.old_towns, weathers=[w for w in made_in if w not in held])
+    old_held = near_lights(
+        dataset, _of(dataset, args.old_towns, weathers=[w for w in made_in if w in held])
+    )
     old_looked_at = spread(old_held, _CALIBRATION_FRAMES)
     tables = dict(own.tables) | {_CENTRAL: frame_table(dataset, old)}
     near = {name: near_lights(dataset, table.index) for name, table in own.tables.items()}
@@ -116,6 +126,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
     start: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     config = FederatedConfig(
         active=args.active,
+        rate_rounds=args.rounds,
         seed=args.seed,
         strategy=StrategyConfig(name=args.strategy),
         workload=WorkloadConfig(
@@ -134,7 +145,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
     central = alone = old_figures = None
     if len(old):
         more = local.train(
-            _CENTRAL, start, num_steps=steps.total(), proximal_mu=0.0, seed=args.seed
+            _CENTRAL, start, num_steps=steps.total(), rate=1.0, proximal_mu=0.0, seed=args.seed
         )
         central = local.evaluate_on(more.state, own.evaluation, calibration=old_looked_at)
         old_figures = [
@@ -143,7 +154,9 @@ def measure(args: argparse.Namespace) -> list[Row]:
         ]
     alone = [
         local.evaluate_on(
-            local.train(name, start, num_steps=num, proximal_mu=0.0, seed=args.seed).state,
+            local.train(
+                name, start, num_steps=num, rate=1.0, proximal_mu=0.0, seed=args.seed
+            ).state,
             own.evaluation,
             calibration=spread(near[name], _CALIBRATION_FRAMES),
         )
@@ -305,7 +318,9 @@ def _town_model(
     if not residents or num_rounds == 0:
         return local.evaluate(start)
     last = dataclasses.replace(config, evaluate_every=num_rounds)
-    trainer = FederatedTrainer(last, layout, residents, local, start)
+    trainer = FederatedTrainer(
+        last, layout, residents, local, start, rounds_before=config.rate_rounds
+    )
     return list(trainer.run(num_rounds))[-1].figures
 
 

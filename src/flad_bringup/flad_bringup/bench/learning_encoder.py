@@ -65,7 +65,14 @@ class EncoderTrainer:
         self._calibration = calibration
 
     def train(
-        self, vehicle: str, start: State, *, num_steps: int, proximal_mu: float, seed: int
+        self,
+        vehicle: str,
+        start: State,
+        *,
+        num_steps: int,
+        rate: float,
+        proximal_mu: float,
+        seed: int,
     ) -> ClientResult:
         """Take ``num_steps`` steps on the vehicle's frames, drawn and changed as in training.
 
@@ -83,7 +90,8 @@ class EncoderTrainer:
                 for batch in batches:
                     set_rates(
                         optimizer,
-                        rate_factor(step / num_steps, warmup=_WARMUP, floor=_FLOOR),
+                        rate
+                        * rate_factor(step / num_steps, warmup=_WARMUP, floor=_FLOOR),
                     )
                     optimizer.zero_grad(set_to_none=True)
                     losses = encoder_losses(encode(model, batch.input), batch.targets, c.loss)

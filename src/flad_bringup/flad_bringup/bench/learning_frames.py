@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from flad_perception.data.dataset import Ints, PackedDataset
+from flad_perception.data.dataset import Ints, PackedDataset, PackedRun
 from flad_perception.data.split import SplitConfig, split
 from flad_perception.training.sampling import GREEN, RED, FrameTable, kinds
 
@@ -36,6 +36,7 @@ def own_frames(
     dataset: PackedDataset,
     towns: Collection[str],
     *,
+    weathers: Collection[int] | None = None,
     num_vehicles: int,
     level: float,
     held_out: float,
@@ -47,6 +48,7 @@ def own_frames(
     Args:
         dataset: the packed frames.
         towns: of the vehicles.
+        weathers: in which they drive, LMDrive's ids; None: all that there are.
         num_vehicles: among which the frames are divided, as unevenly as ``level`` says.
         level: non-IID level (:mod:`flad_perception.data.split`).
         held_out: share of a town's runs that nobody trains on.
@@ -57,9 +59,12 @@ def own_frames(
         ValueError: if a town is not there, or has too few lights for an evaluation.
     """
     rng = np.random.default_rng([seed, 1])
-    by_town = {town: _held_out_runs(dataset, town, held_out, rng) for town in sorted(towns)}
+    theirs = [run for run in dataset.runs if weathers is None or run.weather_id in weathers]
+    by_town = {
+        town: _held_out_runs(dataset, theirs, town, held_out, rng) for town in sorted(towns)
+    }
     apart = set().union(*by_town.values())
-    runs = [run for run in dataset.runs if run.town in towns and run.name not in apart]
+    runs = [run for run in theirs if run.town in towns and run.name not in apart]
     dealt = split(runs, SplitConfig(num_vehicles=num_vehicles, level=level, seed=seed))
     tables, groups = {}, {}
     for vehicle in range(num_vehicles):
@@ -117,15 +122,19 @@ def _numbers(dataset: PackedDataset, runs: Collection[str]) -> Ints:
 
 
 def _held_out_runs(
-    dataset: PackedDataset, town: str, share: float, rng: np.random.Generator
+    dataset: PackedDataset,
+    runs: Sequence[PackedRun],
+    town: str,
+    share: float,
+    rng: np.random.Generator,
 ) -> set[str]:
     """Whole runs of a town, with enough red and other lights to tell them apart."""
-    names = sorted(run.name for run in dataset.runs if run.town == town)
+    names = sorted(run.name for run in runs if run.town == town)
     if len(names) < 2:
-        there = sorted({run.town for run in dataset.runs})
+        there = sorted({run.town for run in runs})
         raise ValueError(
-            f"{dataset.path} has {len(names)} runs of {town!r}, needs 2: one to train on and one "
-            f"to look at; its towns are {there}"
+            f"{dataset.path} has {len(names)} runs of {town!r} in these weathers, needs 2: one to "
+            f"train on and one to look at; its towns there are {there}"
         )
     count = min(len(names) - 1, max(1, round(share * len(names))))
     most = Counter[int]()
