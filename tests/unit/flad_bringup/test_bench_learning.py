@@ -130,7 +130,9 @@ def test_a_vehicle_trains_the_encoder_and_a_round_averages_it(packed):
     local = EncoderTrainer(packed, TINY, TRAIN, tables, np.arange(4), np.arange(4))
 
     def train(seed, steps=12, mu=0.0, rate=1.0):
-        return local.train("vehicle_1", start, num_steps=steps, rate=rate, proximal_mu=mu, seed=seed)
+        return local.train(
+            "vehicle_1", start, num_steps=steps, rate=rate, proximal_mu=mu, seed=seed
+        )
 
     first, again, other = train(1), train(1), train(2)
     assert state_hash(first.state) == state_hash(again.state) != state_hash(other.state)

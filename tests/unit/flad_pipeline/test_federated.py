@@ -132,7 +132,9 @@ def test_one_step_of_everybody_is_one_step_on_all_their_data():
     trainer.run_round()
     pooled = Toy()
     pooled.data = {"v0": tuple(torch.cat(parts) for parts in zip(*toy.data.values(), strict=True))}
-    wanted = pooled.train("v0", model().state_dict(), num_steps=1, rate=1.0, proximal_mu=0.0, seed=0).state
+    wanted = pooled.train(
+        "v0", model().state_dict(), num_steps=1, rate=1.0, proximal_mu=0.0, seed=0
+    ).state
 
     for name, tensor in wanted.items():
         torch.testing.assert_close(trainer.state[name], tensor)
@@ -147,7 +149,9 @@ def test_towns_learn_from_each_other_what_none_of_their_vehicles_knows():
 
     alone = [
         toy.evaluate(
-            toy.train(v, model().state_dict(), num_steps=100, rate=1.0, proximal_mu=0.0, seed=0).state
+            toy.train(
+                v, model().state_dict(), num_steps=100, rate=1.0, proximal_mu=0.0, seed=0
+            ).state
         )
         for v in toy.data
     ]

@@ -90,8 +90,7 @@ class EncoderTrainer:
                 for batch in batches:
                     set_rates(
                         optimizer,
-                        rate
-                        * rate_factor(step / num_steps, warmup=_WARMUP, floor=_FLOOR),
+                        rate * rate_factor(step / num_steps, warmup=_WARMUP, floor=_FLOOR),
                     )
                     optimizer.zero_grad(set_to_none=True)
                     losses = encoder_losses(encode(model, batch.input), batch.targets, c.loss)

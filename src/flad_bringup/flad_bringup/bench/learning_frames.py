@@ -60,9 +60,7 @@ def own_frames(
     """
     rng = np.random.default_rng([seed, 1])
     theirs = [run for run in dataset.runs if weathers is None or run.weather_id in weathers]
-    by_town = {
-        town: _held_out_runs(dataset, theirs, town, held_out, rng) for town in sorted(towns)
-    }
+    by_town = {town: _held_out_runs(dataset, theirs, town, held_out, rng) for town in sorted(towns)}
     apart = set().union(*by_town.values())
     runs = [run for run in theirs if run.town in towns and run.name not in apart]
     dealt = split(runs, SplitConfig(num_vehicles=num_vehicles, level=level, seed=seed))
