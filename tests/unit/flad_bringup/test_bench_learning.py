@@ -203,6 +203,7 @@ def test_gains_are_points_over_the_start_and_over_each_baseline():
         row.name: row
         for row in rows(
             before=figures(a=0.8, b=0.7),
+            threshold=figures(a=0.82, b=0.72),
             after=after,
             central=figures(a=0.84, b=0.72),
             alone=[figures(a=0.9, b=0.6), figures(a=0.6, b=0.9)],
@@ -215,6 +216,7 @@ def test_gains_are_points_over_the_start_and_over_each_baseline():
     assert found["learning_gain_points"].value == pytest.approx(10.0)
     assert found["learning_gain_points"].holds is True
     assert found["learning_over_central_points"].value == pytest.approx(7.0)
+    assert found["learning_over_threshold_points"].value == pytest.approx(8.0)
     assert found["learning_over_local_points"].baseline_value == pytest.approx(0.0)
     assert found["learning_a_light_kept"].value == 0.95
     assert found["learning_b_light_kept"].ratio == pytest.approx(0.7 / 0.8)
