@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from flad_pipeline.group.packet import Kind, Packet, signed
 from flad_pipeline.group.packet_cdr import to_cdr
 from flad_pipeline.group.transport import Transport
 from flad_pipeline.ros.dds_transport import DdsLink, DdsLinkConfig
+from flad_pipeline.ros.sender_threads import sender_threads
 from flad_pipeline.wire import decode_into, encode
 
 NAMES = ("vehicle_0", "vehicle_1", "vehicle_2")
@@ -132,6 +134,13 @@ def test_large_and_small_tensors_arrive_whole_and_in_order_both_ways(members):
         assert all(torch.equal(x, y) for x, y in zip(back, tensors, strict=True))
     a.drain()
     assert a.counts()["bytes_sent"] == 4 * sum(len(t) for t in tensors)
+
+
+@pytest.mark.parametrize("members", ["dds"], indirect=True)
+def test_threads_that_send_do_not_push_publishers_aside(members):
+    policies = [os.sched_getscheduler(thread) for thread in sender_threads()]
+
+    assert policies.count(os.SCHED_BATCH) >= len(members.links)
 
 
 def test_tags_are_told_apart_and_slots_keep_the_order_of_reservation(members):
