@@ -127,11 +127,11 @@ def test_a_vehicle_trains_the_encoder_and_a_round_averages_it(packed):
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     halves = np.array_split(np.arange(len(packed)), 2)
     tables = {f"vehicle_{i}": frame_table(packed, half) for i, half in enumerate(halves)}
-    local = EncoderTrainer(packed, TINY, TRAIN, tables, np.arange(4), np.arange(4))
+    local = EncoderTrainer(packed, TINY, TRAIN, tables, np.arange(4), np.arange(4), 3)
 
-    def train(seed, steps=12, mu=0.0, rate=1.0):
+    def train(seed, steps=12, mu=0.0, number=1):
         return local.train(
-            "vehicle_1", start, num_steps=steps, rate=rate, proximal_mu=mu, seed=seed
+            "vehicle_1", start, round_number=number, num_steps=steps, proximal_mu=mu, seed=seed
         )
 
     first, again, other = train(1), train(1), train(2)
@@ -139,7 +139,13 @@ def test_a_vehicle_trains_the_encoder_and_a_round_averages_it(packed):
     assert state_hash(start) == state_hash(model.state_dict())  # as it was
     assert first.num_samples <= 12 * TRAIN.batch_size
     assert train(1, steps=40).loss < train(1, steps=2).loss
-    assert state_hash(train(1, rate=0.5).state) != state_hash(first.state)
+
+    def went(number):
+        state = train(1, number=number).state
+        moved = [(state[n] - start[n]).double().square().sum() for n in start]
+        return float(torch.stack(moved).sum().sqrt())
+
+    assert went(1) > 1.5 * went(2) > 3.0 * went(3) > 0.0  # the rate falls over the rounds
 
     vehicles = [
         VirtualVehicle(name=n, group="", num_samples=len(t), samples_per_s=9.0, dwell_s=99.0)
@@ -167,7 +173,7 @@ def test_the_threshold_is_set_on_the_frames_that_are_given_before_a_look(packed,
 
     monkeypatch.setattr(learning_encoder, "calibrate_light", calibrate)
     state = build_encoder(TINY).state_dict()
-    local = EncoderTrainer(packed, TINY, TRAIN, {}, np.arange(4), np.arange(6))
+    local = EncoderTrainer(packed, TINY, TRAIN, {}, np.arange(4), np.arange(6), 1)
 
     local.evaluate(state)
     local.evaluate_on(state, np.arange(4), calibration=None)

@@ -47,7 +47,7 @@ class Toy:
         self.tests = {town: self.draw(rng, town, 400) for town in TOWNS}
         self.trained: list[str] = []
         self.seeds: list[int] = []
-        self.rates: list[float] = []
+        self.rounds: list[int] = []
         self.broken: dict[str, object] = {}
 
     @staticmethod
@@ -60,10 +60,10 @@ class Toy:
             torch.tensor(red, dtype=torch.float32)[:, None],
         )
 
-    def train(self, vehicle, start, *, num_steps, rate, proximal_mu, seed):
+    def train(self, vehicle, start, *, round_number, num_steps, proximal_mu, seed):
         self.trained.append(vehicle)
         self.seeds.append(seed)
-        self.rates.append(rate)
+        self.rounds.append(round_number)
         own = model()
         own.load_state_dict(dict(start))
         term = ProximalTerm(own, proximal_mu)
@@ -75,7 +75,7 @@ class Toy:
             term.add_gradient()
             with torch.no_grad():
                 for parameter in own.parameters():
-                    parameter.sub_(rate * RATE * parameter.grad)
+                    parameter.sub_(RATE * parameter.grad)
         state = own.state_dict()
         match self.broken.get(vehicle):
             case "nan":
@@ -133,7 +133,7 @@ def test_one_step_of_everybody_is_one_step_on_all_their_data():
     pooled = Toy()
     pooled.data = {"v0": tuple(torch.cat(parts) for parts in zip(*toy.data.values(), strict=True))}
     wanted = pooled.train(
-        "v0", model().state_dict(), num_steps=1, rate=1.0, proximal_mu=0.0, seed=0
+        "v0", model().state_dict(), round_number=1, num_steps=1, proximal_mu=0.0, seed=0
     ).state
 
     for name, tensor in wanted.items():
@@ -150,7 +150,7 @@ def test_towns_learn_from_each_other_what_none_of_their_vehicles_knows():
     alone = [
         toy.evaluate(
             toy.train(
-                v, model().state_dict(), num_steps=100, rate=1.0, proximal_mu=0.0, seed=0
+                v, model().state_dict(), round_number=1, num_steps=100, proximal_mu=0.0, seed=0
             ).state
         )
         for v in toy.data
@@ -177,31 +177,11 @@ def test_every_vehicle_and_round_has_a_seed_of_its_own_that_repeats():
     for toy, seed in zip(toys, (1, 1, 2), strict=True):
         list(federated(toy, seed=seed).run(3))
 
+    assert toys[0].rounds == [n for n in (1, 2, 3) for _ in SIZES]
     first, again, other = (toy.seeds for toy in toys)
     assert len(set(first)) == len(first) == 3 * len(SIZES)
     assert first == again
     assert not set(first) & set(other)
-
-
-def test_the_rate_falls_over_the_rounds_and_stays_at_its_floor():
-    toy = Toy()
-    list(federated(toy, active=1, rate_rounds=3, rate_floor=0.1).run(4))
-    assert toy.rates == pytest.approx([1.0, 0.55, 0.1, 0.1])
-
-    later = FederatedTrainer(
-        FederatedConfig(active=1, rate_rounds=3, rate_floor=0.1, workload=PUNCTUAL),
-        ModelLayout.of(model()),
-        fleet(),
-        toy,
-        model().state_dict(),
-        rounds_before=1,
-    )
-    assert later.run_round().round == 2
-    assert toy.rates[-1] == pytest.approx(0.55)
-    assert [FederatedConfig().rate(n) for n in (1, 99)] == [1.0, 1.0]
-    assert FederatedConfig(rate_rounds=1).rate(1) == 1.0
-    with pytest.raises(ValueError, match="rate_floor in"):
-        FederatedConfig(rate_floor=0.0)
 
 
 def test_a_run_goes_on_from_its_saved_state():

@@ -122,11 +122,12 @@ def measure(args: argparse.Namespace) -> list[Row]:
     tables = dict(own.tables) | {_CENTRAL: frame_table(dataset, old)}
     near = {name: near_lights(dataset, table.index) for name, table in own.tables.items()}
     calibration = spread(np.sort(np.concatenate(list(near.values()))), _CALIBRATION_FRAMES)
-    local = EncoderTrainer(dataset, encoder, train, tables, own.evaluation, calibration)
+    local = EncoderTrainer(
+        dataset, encoder, train, tables, own.evaluation, calibration, args.rounds
+    )
     start: State = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     config = FederatedConfig(
         active=args.active,
-        rate_rounds=args.rounds,
         seed=args.seed,
         strategy=StrategyConfig(name=args.strategy),
         workload=WorkloadConfig(
@@ -146,7 +147,12 @@ def measure(args: argparse.Namespace) -> list[Row]:
     central = alone = old_figures = None
     if len(old):
         more = local.train(
-            _CENTRAL, start, num_steps=steps.total(), rate=1.0, proximal_mu=0.0, seed=args.seed
+            _CENTRAL,
+            start,
+            round_number=1,
+            num_steps=steps.total(),
+            proximal_mu=0.0,
+            seed=args.seed,
         )
         central = local.evaluate_on(more.state, own.evaluation, calibration=old_looked_at)
         old_figures = [
@@ -156,7 +162,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
     alone = [
         local.evaluate_on(
             local.train(
-                name, start, num_steps=num, rate=1.0, proximal_mu=0.0, seed=args.seed
+                name, start, round_number=1, num_steps=num, proximal_mu=0.0, seed=args.seed
             ).state,
             own.evaluation,
             calibration=spread(near[name], _CALIBRATION_FRAMES),
@@ -324,9 +330,7 @@ def _town_model(
     if not residents or num_rounds == 0:
         return local.evaluate(start)
     last = dataclasses.replace(config, evaluate_every=num_rounds)
-    trainer = FederatedTrainer(
-        last, layout, residents, local, start, rounds_before=config.rate_rounds
-    )
+    trainer = FederatedTrainer(last, layout, residents, local, start)
     return list(trainer.run(num_rounds))[-1].figures
 
 

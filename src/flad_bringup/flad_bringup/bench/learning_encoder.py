@@ -30,6 +30,7 @@ from flad_pipeline.federated.trainer import ClientResult
 
 _EVALUATION_BATCH = 32
 _WARMUP, _FLOOR = 0.25, 0.1  # of a vehicle's steps in a round, of its rate
+_LAST_ROUND = 0.05  # of the first round's rate
 
 
 class EncoderTrainer:
@@ -37,7 +38,8 @@ class EncoderTrainer:
 
     A vehicle's optimizer begins anew in each round. Adam's first steps are as long as its rate,
     however small the gradient, and its last ones leave noise in what is averaged: the rate rises at
-    the beginning of a vehicle's steps and falls towards their end.
+    the beginning of a vehicle's steps and falls towards their end. It also falls over the rounds:
+    at one rate for good, a converged model stays as far from its optimum as that rate throws it.
 
     Args:
         dataset: where the frames are.
@@ -46,6 +48,7 @@ class EncoderTrainer:
         tables: frames by who trains on them.
         evaluation: frames that nobody trains on.
         calibration: of the vehicles' own, near lights: for the threshold in :meth:`evaluate`.
+        num_rounds: over which the rate falls.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class EncoderTrainer:
         tables: Mapping[str, FrameTable],
         evaluation: Ints,
         calibration: Ints,
+        num_rounds: int,
     ) -> None:
         self._dataset = dataset
         self._config = config
@@ -63,18 +67,19 @@ class EncoderTrainer:
         self._tables = tables
         self._evaluation = evaluation
         self._calibration = calibration
+        self._num_rounds = num_rounds
 
     def train(
         self,
         vehicle: str,
         start: State,
         *,
+        round_number: int,
         num_steps: int,
-        rate: float,
         proximal_mu: float,
         seed: int,
     ) -> ClientResult:
-        """Take ``num_steps`` steps on the vehicle's frames, drawn and changed as in training.
+        """Take a round's steps on the vehicle's frames, drawn and changed as in training.
 
         Raises:
             FladError: (TRAINING_DIVERGED) if loss or gradient is not finite.
@@ -84,6 +89,8 @@ class EncoderTrainer:
         model = self._model(start).train()
         optimizer = make_optimizer(model, c)
         term = ProximalTerm(model, proximal_mu)
+        done = (round_number - 1) / max(1, self._num_rounds - 1)
+        rate = rate_factor(done, warmup=0.0, floor=_LAST_ROUND)
         num_samples, total, step, epoch = 0, 0.0, 0, 0
         while step < num_steps:
             with closing(self._loader(vehicle, seed).epoch(epoch)) as batches:

@@ -7,7 +7,6 @@ The updates take the way of real ones: signed by the vehicle, through the gate, 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -54,20 +53,12 @@ class ClientTrainer(Protocol):
         vehicle: str,
         start: State,
         *,
+        round_number: int,
         num_steps: int,
-        rate: float,
         proximal_mu: float,
         seed: int,
     ) -> ClientResult:
-        """Take ``num_steps`` steps from ``start``, which stays as it is.
-
-        Args:
-            vehicle: whose data.
-            start: the round's model.
-            num_steps: to take.
-            rate: what the vehicle's learning rates are multiplied by in this round.
-            proximal_mu: of FedProx; 0 for none.
-            seed: of order, augmentation, dropout.
+        """Take ``num_steps`` steps of a round, from 1 on, from ``start``, which stays as it is.
 
         Raises:
             FladError: if it cannot; the round goes on without this vehicle.
@@ -83,14 +74,6 @@ class FederatedConfig:
 
     active: int = knob(5, unit="vehicles", doc="Asked in a round (the paper: 5 of 50).")
     evaluate_every: int = knob(1, unit="rounds", doc="Between evaluations.")
-    rate_rounds: int = knob(
-        0,
-        unit="rounds",
-        doc="Over which the vehicles' learning rate falls by half a cosine; 0: it stays.",
-    )
-    rate_floor: float = knob(
-        0.05, unit="1", doc="Share of the learning rate at the end of rate_rounds and after."
-    )
     seed: int = knob(1, unit="1", doc="Of selection, delays, local training.")
     strategy: StrategyConfig = section(StrategyConfig, doc="How updates become a model.")
     workload: WorkloadConfig = section(WorkloadConfig, doc="How much a vehicle does.")
@@ -105,32 +88,11 @@ class FederatedConfig:
                 "active and evaluate_every must be at least 1 and seed not negative, got "
                 f"{self.active}, {self.evaluate_every} and {self.seed}"
             )
-        if self.rate_rounds < 0 or not 0.0 < self.rate_floor <= 1.0:
-            raise ValueError(
-                "rate_rounds must not be negative and rate_floor in (0, 1], got "
-                f"{self.rate_rounds} and {self.rate_floor}"
-            )
         if self.privacy is not None and self.strategy.name not in ("fedavg", "fedprox"):
             raise ValueError(
                 f"privacy averages clipped updates itself and does not go with the rule "
                 f"{self.strategy.name}; choose fedavg or fedprox"
             )
-
-    def rate(self, round_number: int) -> float:
-        """What learning rates are multiplied by in a round; the first is 1.
-
-        A converged model that is trained on at one rate for good stays as far from its optimum as
-        that rate throws it.
-
-        Example:
-            >>> [round(FederatedConfig(rate_rounds=3).rate(n), 3) for n in (1, 2, 3, 9)]
-            [1.0, 0.525, 0.05, 0.05]
-        """
-        if not self.rate_rounds:
-            return 1.0
-        fallen = min(1.0, (round_number - 1) / max(1, self.rate_rounds - 1))
-        half_cosine = 0.5 * (1.0 + math.cos(math.pi * fallen))
-        return self.rate_floor + (1.0 - self.rate_floor) * half_cosine
 
 
 class FederatedTrainer:
@@ -142,7 +104,6 @@ class FederatedTrainer:
         vehicles: who may be asked.
         local: trains and evaluates.
         start: the starting model; not changed.
-        rounds_before: that the starting model has behind it; rounds are counted on from there.
 
     Raises:
         ValueError: if two vehicles have one name, or ``start`` is not of this layout.
@@ -155,7 +116,6 @@ class FederatedTrainer:
         vehicles: Sequence[VirtualVehicle],
         local: ClientTrainer,
         start: State,
-        rounds_before: int = 0,
     ) -> None:
         names = [vehicle.name for vehicle in vehicles]
         if not names or len(set(names)) != len(names):
@@ -167,7 +127,7 @@ class FederatedTrainer:
         self._vehicles = tuple(vehicles)
         self._local = local
         self._state: State = {name: tensor.clone() for name, tensor in start.items()}
-        self._round = rounds_before
+        self._round = 0
         # A limit that follows other clients' data would void the privacy that clipping gives.
         gate = GateConfig(norm_factor=0.0) if config.privacy else config.gate
         self._norms = NormHistory(gate)
@@ -303,8 +263,8 @@ class FederatedTrainer:
         return self._local.train(
             vehicle,
             self._state,
+            round_number=self._round,
             num_steps=num_steps,
-            rate=self.config.rate(self._round),
             proximal_mu=self.config.strategy.client_mu,
             seed=int(seeds.generate_state(1)[0]),
         )

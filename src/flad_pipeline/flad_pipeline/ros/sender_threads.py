@@ -8,8 +8,11 @@ core away again: 28 ms of a training step of 300 ms. As a batch thread it waits 
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 _NAME = "dds.asyn"
 _THREADS = Path("/proc/self/task")
@@ -29,9 +32,10 @@ def sender_threads() -> frozenset[int]:
 
 
 def let_publishers_finish(threads: frozenset[int]) -> None:
-    """Make these batch threads (Linux's SCHED_BATCH, which needs no rights)."""
+    """Make these batch threads (Linux's SCHED_BATCH); those with a real-time policy keep it."""
     for thread in threads:
         try:
-            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
-        except ProcessLookupError:  # it has ended meanwhile
-            continue
+            if os.sched_getscheduler(thread) == os.SCHED_OTHER:
+                os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+        except OSError as error:  # a sandbox forbids it: slower, nothing worse
+            _log.warning("a sending thread of Fast DDS keeps its scheduling policy: %s", error)
