@@ -48,20 +48,23 @@ class NastyModel(nn.Module):
 
     shift: Tensor
 
-    def __init__(self, width: int = 8, dropout: float = 0.0) -> None:
+    def __init__(self, width: int = 8, dropout: float = 0.0, seed: int = 0) -> None:
         super().__init__()
-        self.first = nn.Linear(4, width)
-        self.sparse = nn.Linear(width, width)
-        self.twice = nn.Linear(width, width)
-        self.norm = nn.BatchNorm1d(width)
-        self.relu = nn.ReLU(inplace=True)
-        self.dropout = nn.Dropout(dropout)
-        self.middle = nn.Linear(width, width)
-        self.late = nn.Linear(width, width)
-        self.scale = nn.Parameter(torch.ones(width))
-        self.register_buffer("shift", torch.linspace(-0.1, 0.1, width), persistent=False)
-        self.light = nn.Linear(width, 2)
-        self.places = nn.Linear(width, 3)
+        # Weights decide how many rows are positive; where there is none, the graph is another.
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.first = nn.Linear(4, width)
+            self.sparse = nn.Linear(width, width)
+            self.twice = nn.Linear(width, width)
+            self.norm = nn.BatchNorm1d(width)
+            self.relu = nn.ReLU(inplace=True)
+            self.dropout = nn.Dropout(dropout)
+            self.middle = nn.Linear(width, width)
+            self.late = nn.Linear(width, width)
+            self.scale = nn.Parameter(torch.ones(width))
+            self.register_buffer("shift", torch.linspace(-0.1, 0.1, width), persistent=False)
+            self.light = nn.Linear(width, 2)
+            self.places = nn.Linear(width, 3)
 
     def forward(
         self, sensors: Mapping[str, Tensor], speed: Tensor, mask: Tensor | None = None

@@ -33,7 +33,6 @@ from flad_pipeline.group.packet import Packet
 from flad_pipeline.group.packet_cdr import from_cdr, to_cdr
 from flad_pipeline.group.transport import Transport
 from flad_pipeline.ros.inbox_thread import InboxThread
-from flad_pipeline.ros.sender_threads import let_publishers_finish, sender_threads
 
 with warnings.catch_warnings():  # Humble has only the old name, Jazzy warns of it
     warnings.simplefilter("ignore")
@@ -104,7 +103,6 @@ class DdsLink:
                 "an inbox has no room for the credits of them all"
             )
         self._events: LinkEvents | None = None
-        of_others = sender_threads()
         self._context = Context()
         rclpy.init(context=self._context)
         with _asynchronous():
@@ -119,7 +117,6 @@ class DdsLink:
         self._alive_publisher = self._node.create_publisher(
             Empty, f"/{name}/group/alive", self._alive_qos
         )
-        let_publishers_finish(sender_threads() - of_others)
         self._thread = threading.Thread(target=self._spin, name=f"who is with {name}", daemon=True)
         self._inbox: InboxThread | None = None
 
