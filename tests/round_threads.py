@@ -146,6 +146,8 @@ class Federation:
         """By vehicle; nothing for who is not in it."""
         self.unheard: set[int] = set()
         """Orders of which the edge hears nothing from those who follow them."""
+        self.before_order: Callable[[Order], None] = lambda order: None
+        """Called with every order before any worker has it."""
         self.conductor: Conductor | None = None
         self._worlds = a_world_per_thread()
 
@@ -252,6 +254,7 @@ class Federation:
                 self.conductor.on_status(status, time.monotonic())
 
     def _say(self, order: Order) -> None:
+        self.before_order(order)
         self.orders.append(order)
         for worker in list(self.workers.values()):
             worker.offer(order)

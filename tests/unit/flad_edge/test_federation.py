@@ -372,6 +372,9 @@ def test_a_member_that_will_leave_is_let_go_with_the_turn_that_brings_a_newcomer
             federation.start("vehicle_3")
 
     with Federation(tmp_path, (0.8,) * 4, CONFIG) as federation:
+        federation.before_order = lambda order: (  # said before anybody can pause
+            says(federation, "vehicle_1", 0.5) if order.kind is OrderKind.PAUSE else None
+        )
         federation.start("vehicle_0", "vehicle_1", "vehicle_2")
         outcome = federation.train(60, come_and_leave)
         found = dict(federation.conductor.model)
